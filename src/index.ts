@@ -1,0 +1,29 @@
+/** What `import … from 'upgc'` gives: the language to write models in, and the types of what it makes. */
+export {
+  add,
+  argmax,
+  attention,
+  embed,
+  gelu,
+  last,
+  layers,
+  linear,
+  mergeHeads,
+  model,
+  mul,
+  reshape,
+  rmsNorm,
+  rope,
+  scale,
+  scope,
+  silu,
+  softmax,
+  split,
+  splitHeads,
+  tokens,
+  weight,
+  z,
+} from './ir/dsl.js';
+export type { Model, ModelOptions, Tensor } from './ir/dsl.js';
+export type { Dim, DType, TensorType } from './ir/type.js';
+export { CompilerBug, renderError, Unsupported, UserError } from './diagnostic.js';

@@ -1,0 +1,61 @@
+import type { z } from 'zod';
+import { UserError } from '../diagnostic.js';
+import type { TensorType } from './type.js';
+
+/** A tensor of the interpreter: float64 whatever the dtype, row-major. */
+export interface NdArray {
+  readonly shape: readonly number[];
+  readonly data: Float64Array;
+}
+
+export interface Cost {
+  /** Floating-point operations, a fused multiply-add counted as two. */
+  readonly flops: number;
+  /** Terms summed into one element of the result; 1 where nothing is summed. Tolerances derive from it. */
+  readonly reduction: number;
+}
+
+/** `{ x: V, bias?: V }` from `['x', 'bias?']`. */
+export type Named<I extends readonly string[], V> = {
+  readonly [K in I[number] as K extends `${string}?` ? never : K]: V;
+} & { readonly [K in I[number] as K extends `${infer Name}?` ? Name : never]?: V };
+
+/**
+ * How an op may be computed:
+ * `leaf` has no inputs; `view` renames elements of its input; `elementwise` maps element i of its inputs to
+ * element i of its result; `kernel` needs a template of its own.
+ */
+export type OpClass = 'leaf' | 'view' | 'elementwise' | 'kernel';
+
+/** One op, whole: everything the DSL, the verifier, the interpreter and the passes know about it. */
+export interface Op<N extends string, I extends readonly string[], A> {
+  readonly name: N;
+  readonly doc: string;
+  readonly class: OpClass;
+  /** Names of the inputs in order; a trailing `?` marks one that may be left out (only at the end). */
+  readonly inputs: I;
+  readonly attrs: z.ZodType<A>;
+  /** Whether row t of the result depends on row t of the inputs alone. */
+  readonly tokenwise: boolean;
+  /** The result's type; calls `reject` when the inputs do not fit. */
+  infer(inputs: Named<I, TensorType>, attrs: A): TensorType;
+  /** The meaning, in float64 and plain loops; `shape` is the result's. */
+  evaluate(inputs: Named<I, NdArray>, attrs: A, shape: readonly number[]): Float64Array;
+  cost(inputs: Named<I, readonly number[]>, attrs: A, shape: readonly number[]): Cost;
+}
+
+export function defineOp<const N extends string, const I extends readonly string[], A>(
+  op: Op<N, I, A>,
+): Op<N, I, A> {
+  return op;
+}
+
+/** Refuses the inputs of an op; the builder adds the op's name and place. */
+export function reject(message: string): never {
+  throw new UserError(message);
+}
+
+/** Pairs positional values with the input names of an op. */
+export function nameInputs<V>(names: readonly string[], values: readonly V[]): Record<string, V> {
+  return Object.fromEntries(values.map((value, i) => [(names[i] ?? '').replace(/\?$/, ''), value]));
+}

@@ -1,0 +1,309 @@
+import { z } from 'zod';
+import { UserError, type Span } from '../diagnostic.js';
+import { makeGraph, makeNode, type Graph, type Node, type Origin } from './graph.js';
+import { ops, type AttrsOf, type OpName, type OpOf } from './ops/index.js';
+import { formatType, type DType, type Dim } from './type.js';
+
+/**
+ * The language models are written in. Every function here adds one op to the model being built and returns its
+ * result; `src/ir/load.ts` gives each call its place in the user's file.
+ */
+
+/** A value of the model: a shape, an element type, and how it is computed. */
+export type Tensor = Node;
+
+/** What the loader knows about a call in the user's file before it runs. */
+export interface Site {
+  readonly span: Span;
+  readonly name: string | undefined;
+}
+
+interface Building {
+  readonly leaves: Map<string, Node>;
+  readonly dtype: DType;
+  readonly dtypeOf: (weight: string) => DType | undefined;
+  scope: string;
+  layer: number | undefined;
+}
+
+let building: Building | undefined;
+let currentSite: Site | undefined;
+
+/** Calls `f` as written at `site`. The loader wraps DSL calls in this. */
+export function at<F extends (...args: never[]) => unknown>(site: Site, f: F): F {
+  const located = (...args: Parameters<F>): unknown => {
+    const outer = currentSite;
+    currentSite = site;
+    try {
+      return f(...args);
+    } finally {
+      currentSite = outer;
+    }
+  };
+  return located as F;
+}
+
+function inModel(what: string): Building {
+  if (!building)
+    throw new UserError(`${what} can only be called while a model is built`, { span: currentSite?.span });
+  return building;
+}
+
+function origin(): Origin {
+  return {
+    span: currentSite?.span,
+    name: currentSite?.name,
+    scope: building?.scope ?? '',
+    layer: building?.layer,
+  };
+}
+
+function apply<N extends OpName>(op: N, inputs: readonly Node[], attrs: unknown): Tensor {
+  const { scope } = inModel(op);
+  const span = currentSite?.span;
+  const detail = { span, within: scope === '' ? undefined : scope };
+  const parsed = ops[op].attrs.safeParse(attrs);
+  if (!parsed.success) throw new UserError(`${op}: ${z.prettifyError(parsed.error)}`, detail);
+  try {
+    return makeNode(op, inputs, parsed.data as AttrsOf<N>, origin());
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    const notes = inputs.flatMap((input, i) =>
+      originNote((ops[op].inputs as readonly string[])[i] ?? '', input),
+    );
+    throw new UserError(`${op}: ${error.message}`, { ...detail, notes });
+  }
+}
+
+function originNote(name: string, node: Node): string[] {
+  const { span } = node.origin;
+  if (!span) return [];
+  const what = node.op === 'weight' ? `weight '${node.attrs.name}'` : `the result of ${node.op}`;
+  return [
+    `${name.replace('?', '')} ${formatType(node.type)} is ${what} at ${span.file}:${span.line}:${span.column}`,
+  ];
+}
+
+type TensorsFor<I extends readonly string[], Optional> = I extends readonly [
+  infer Head extends string,
+  ...infer Rest extends string[],
+]
+  ? Head extends `${string}?`
+    ? Optional
+    : [Tensor, ...TensorsFor<Rest, Optional>]
+  : [];
+
+/**
+ * The arguments of a DSL function: the op's inputs in order, then its attributes if it has any. An input that may be
+ * left out is a last argument, or where attributes follow none at all: such inputs are for passes to add.
+ */
+type ArgumentsOf<N extends OpName> = string extends keyof AttrsOf<N>
+  ? TensorsFor<OpOf<N>['inputs'], [Tensor?]>
+  : [...TensorsFor<OpOf<N>['inputs'], []>, z.input<OpOf<N>['attrs']>];
+
+function isTensor(value: unknown): value is Tensor {
+  return typeof value === 'object' && value !== null && 'op' in value && 'type' in value;
+}
+
+/** The DSL function of an op, its signature read off the op's record. */
+function operation<N extends OpName>(op: N): (...args: ArgumentsOf<N>) => Tensor {
+  return (...args) => {
+    const given: readonly unknown[] = args;
+    const required = ops[op].inputs.filter((name) => !(name as string).endsWith('?')).length;
+    const inputs = given.filter(isTensor);
+    if (inputs.length < required) {
+      throw new UserError(
+        `${op}: expected ${required} tensors (${ops[op].inputs.join(', ')}), got ${inputs.length}`,
+        {
+          span: currentSite?.span,
+        },
+      );
+    }
+    return apply(op, inputs, given.find((value) => value !== undefined && !isTensor(value)) ?? {});
+  };
+}
+
+export const embed = operation('embed');
+export const linear = operation('linear');
+export const rmsNorm = operation('rms_norm');
+export const attention = operation('attention');
+export const silu = operation('silu');
+export const gelu = operation('gelu');
+export const mul = operation('mul');
+export const add = operation('add');
+export const scale = operation('scale');
+export const softmax = operation('softmax');
+export const reshape = operation('reshape');
+export const last = operation('last');
+export const argmax = operation('argmax');
+
+/** A leaf is made once: asking again for the same weight gives the same value. */
+function leaf(key: string, make: () => Node): Node {
+  const { leaves } = inModel('a leaf');
+  const known = leaves.get(key) ?? make();
+  leaves.set(key, known);
+  return known;
+}
+
+/** The ids of the step's tokens: i32[T]. */
+export function tokens(): Tensor {
+  return leaf('tokens', () => apply('input', [], { name: 'tokens', dtype: 'i32', shape: ['T'] }));
+}
+
+/**
+ * A tensor of the checkpoint. Its name is relative to the enclosing `scope`; its element type is the checkpoint's,
+ * or the model's `dtype` when there is no checkpoint.
+ */
+export function weight(name: string, shape: readonly number[]): Tensor {
+  const { scope, dtype, dtypeOf } = inModel('weight');
+  const full = scope === '' ? name : `${scope}.${name}`;
+  const tensor = leaf(`weight ${full}`, () =>
+    apply('weight', [], { name: full, dtype: dtypeOf(full) ?? dtype, shape: [...shape] }),
+  );
+  if (tensor.type.shape.join() !== shape.join()) {
+    throw new UserError(`weight '${full}' was ${formatType(tensor.type)} before, now [${shape.join(', ')}]`, {
+      span: currentSite?.span,
+      notes: originNote('the first', tensor),
+    });
+  }
+  return tensor;
+}
+
+/** Rotary position embedding of x f32[T, H, D]; `dims` of each head turn (all of them by default). */
+export function rope(x: Tensor, options: { readonly theta: number; readonly dims?: number }): Tensor {
+  const width = x.type.shape[2];
+  const dims = options.dims ?? (typeof width === 'number' ? width : 0);
+  const table = leaf(`rope ${options.theta} ${dims}`, () =>
+    apply('rope_table', [], { theta: options.theta, dims }),
+  );
+  return apply('rope', [x, table], {});
+}
+
+/** Cuts the last axis into parts of the given sizes. */
+export function split<const S extends readonly number[]>(x: Tensor, sizes: S): { [K in keyof S]: Tensor } {
+  const parts = sizes.map((_, part) => apply('split', [x], { sizes: [...sizes], part }));
+  return parts as unknown as { [K in keyof S]: Tensor };
+}
+
+/** [T, heads · D] as [T, heads, D]. */
+export function splitHeads(x: Tensor, heads: number): Tensor {
+  const [rows = 1, width] = x.type.shape;
+  if (typeof width !== 'number' || width % heads !== 0) {
+    throw new UserError(
+      `splitHeads: the last axis of x ${formatType(x.type)} must be a multiple of ${heads} heads`,
+      {
+        span: currentSite?.span,
+      },
+    );
+  }
+  return apply('reshape', [x], { shape: [rows, heads, width / heads] });
+}
+
+/** [T, heads, D] as [T, heads · D]. */
+export function mergeHeads(x: Tensor): Tensor {
+  const [rows = 1, ...rest] = x.type.shape;
+  return apply('reshape', [x], { shape: [rows, rest.reduce<number>((n, dim) => n * Number(dim), 1)] });
+}
+
+/** Builds `body` with weight names relative to `name`. */
+export function scope<R>(name: string, body: () => R): R {
+  const model = inModel('scope');
+  const outer = model.scope;
+  model.scope = outer === '' ? name : `${outer}.${name}`;
+  try {
+    return body();
+  } finally {
+    model.scope = outer;
+  }
+}
+
+/** Applies `layer` `count` times to x, layer i in scope `name.i`. */
+export function layers(
+  count: number,
+  name: string,
+  x: Tensor,
+  layer: (x: Tensor, index: number) => Tensor,
+): Tensor {
+  const model = inModel('layers');
+  const outer = model.layer;
+  let result = x;
+  for (let i = 0; i < count; i++) {
+    model.layer = i;
+    result = scope(`${name}.${i}`, () => layer(result, i));
+  }
+  model.layer = outer;
+  return result;
+}
+
+export interface ModelOptions<S extends z.ZodType> {
+  readonly name: string;
+  /**
+   * Hyper-parameters under the names of the checkpoint's config.json. Its defaults describe the model when it is
+   * compiled without a checkpoint. State what the graph assumes as literals, so that a checkpoint that differs is refused.
+   */
+  readonly config: S;
+  /** Element type of the weights when there is no checkpoint to say. */
+  readonly dtype?: DType;
+  /** The longest context the model was made for, in tokens. */
+  readonly context: (config: z.output<S>) => number;
+}
+
+/** What a model file exports by default. */
+export interface Model {
+  readonly name: string;
+  /** Builds the graph for a config.json; throws a ZodError when the model cannot take it. */
+  readonly build: (config: unknown, dtypeOf?: (weight: string) => DType | undefined) => BuiltModel;
+}
+
+export interface BuiltModel {
+  readonly graph: Graph;
+  /** The longest context the model was made for, in tokens. */
+  readonly context: number;
+}
+
+/** Declares a model: `graph` returns the logits f32[T, vocabulary] of the tokens. */
+export function model<S extends z.ZodType>(
+  options: ModelOptions<S>,
+  graph: (config: z.output<S>) => Tensor,
+): Model {
+  return {
+    name: options.name,
+    build: (config, dtypeOf = () => undefined) => {
+      const parsed = options.config.parse(config);
+      return {
+        graph: buildGraph(options.name, { dtype: options.dtype ?? 'f32', dtypeOf }, () => graph(parsed)),
+        context: options.context(parsed),
+      };
+    },
+  };
+}
+
+/** Runs DSL code and collects the graph that computes its result, as output `logits`. */
+export function buildGraph(
+  name: string,
+  weights: { readonly dtype: DType; readonly dtypeOf: (weight: string) => DType | undefined },
+  body: () => Tensor,
+): Graph {
+  const outer = building;
+  building = { ...weights, leaves: new Map(), scope: '', layer: undefined };
+  try {
+    const logits = body();
+    if (!isTensor(logits))
+      throw new UserError(`model ${name}: the graph must return a tensor, the logits f32[T, V]`);
+    checkLogits(name, logits);
+    return makeGraph({ name, outputs: new Map([['logits', logits]]), updates: new Map(), dims: {} });
+  } finally {
+    building = outer;
+  }
+}
+
+function checkLogits(name: string, logits: Tensor): void {
+  const shape: readonly Dim[] = logits.type.shape;
+  if (logits.type.dtype === 'f32' && shape.length === 2 && shape[0] === 'T' && typeof shape[1] === 'number')
+    return;
+  throw new UserError(`model ${name} must return logits f32[T, V], not ${formatType(logits.type)}`, {
+    span: logits.origin.span,
+  });
+}
+
+export { z };

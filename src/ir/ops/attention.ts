@@ -1,0 +1,134 @@
+import { z } from 'zod';
+import { defineOp, reject } from '../define.js';
+import { elementCount, formatType, i32, sameShape, sameType, type TensorType } from '../type.js';
+
+function checkStart(start: TensorType | undefined): void {
+  if (start && !sameType(start, i32())) reject(`start must be i32[], not ${formatType(start)}`);
+}
+
+export const rope = defineOp({
+  name: 'rope',
+  doc:
+    'Rotary position embedding in the half-split form: pairs (x[i], x[i + dims/2]) of each head turn by the angle of ' +
+    'position start + t; elements past `dims` stay. x f32[T, H, D], table f32[C, dims], start i32[] (0 when absent).',
+  class: 'kernel',
+  inputs: ['x', 'table', 'start?'],
+  attrs: z.object({}),
+  tokenwise: false,
+  infer: ({ x, table, start }) => {
+    if (x.dtype !== 'f32' || x.shape.length !== 3) reject(`x must be f32[T, H, D], not ${formatType(x)}`);
+    const [, , width = 0] = x.shape;
+    const [, dims = 0] = table.shape;
+    if (typeof width !== 'number' || typeof dims !== 'number' || dims > width) {
+      reject(`dims ${dims} must not exceed the head size of x ${formatType(x)}`);
+    }
+    checkStart(start);
+    return x;
+  },
+  evaluate: ({ x, table, start }, _, shape) => {
+    const [tokens = 0, heads = 0, width = 0] = shape;
+    const dims = table.shape[1] ?? 0;
+    const half = dims / 2;
+    const first = start?.data[0] ?? 0;
+    const result = Float64Array.from(x.data);
+    for (let t = 0; t < tokens; t++) {
+      for (let h = 0; h < heads; h++) {
+        const base = (t * heads + h) * width;
+        for (let i = 0; i < half; i++) {
+          const cos = table.data[(first + t) * dims + i] ?? Number.NaN;
+          const sin = table.data[(first + t) * dims + half + i] ?? Number.NaN;
+          const a = x.data[base + i] ?? 0;
+          const b = x.data[base + half + i] ?? 0;
+          result[base + i] = a * cos - b * sin;
+          result[base + half + i] = b * cos + a * sin;
+        }
+      }
+    }
+    return result;
+  },
+  cost: (_, __, shape) => ({ flops: 3 * elementCount(shape), reduction: 2 }),
+});
+
+export const cacheAppend = defineOp({
+  name: 'cache_append',
+  doc: 'cache with rows start .. start+T replaced by x: cache f32[C, H, D], x f32[T, H, D], start i32[].',
+  class: 'kernel',
+  inputs: ['cache', 'x', 'start'],
+  attrs: z.object({}),
+  tokenwise: false,
+  infer: ({ cache, x, start }) => {
+    if (!sameShape(cache.shape.slice(1), x.shape.slice(1)) || cache.dtype !== x.dtype) {
+      reject(`x ${formatType(x)} must match cache ${formatType(cache)} but for the first axis`);
+    }
+    checkStart(start);
+    return cache;
+  },
+  evaluate: ({ cache, x, start }, _, shape) => {
+    const rowSize = elementCount(shape.slice(1));
+    const result = Float64Array.from(cache.data);
+    result.set(x.data, (start.data[0] ?? 0) * rowSize);
+    return result;
+  },
+  cost: () => ({ flops: 0, reduction: 1 }),
+});
+
+export const attention = defineOp({
+  name: 'attention',
+  doc:
+    'softmax(q · kᵀ · scale) · v per head (Vaswani et al. 2017); grouped-query when k and v have fewer heads (Ainslie et ' +
+    'al. 2023). Causal: the query at position start + t sees the keys at positions up to its own. q f32[T, H, D], ' +
+    'k and v f32[S, G, D] with H a multiple of G → f32[T, H, D]. scale defaults to 1/√D, start to 0.',
+  class: 'kernel',
+  inputs: ['q', 'k', 'v', 'start?'],
+  attrs: z.object({ causal: z.boolean(), scale: z.number().positive().optional() }),
+  tokenwise: false,
+  infer: ({ q, k, v, start }) => {
+    for (const [name, type] of Object.entries({ q, k, v })) {
+      if (type.dtype !== 'f32' || type.shape.length !== 3)
+        reject(`${name} must be f32[T, H, D], not ${formatType(type)}`);
+    }
+    if (!sameType(k, v)) reject(`k ${formatType(k)} and v ${formatType(v)} must have one type`);
+    const [, heads, width] = q.shape;
+    const [, groups, keyWidth] = k.shape;
+    if (width !== keyWidth)
+      reject(`the head size of q ${formatType(q)} must match that of k ${formatType(k)}`);
+    if (typeof heads !== 'number' || typeof groups !== 'number' || heads % groups !== 0) {
+      reject(`the heads of q ${formatType(q)} must be a multiple of the heads of k ${formatType(k)}`);
+    }
+    checkStart(start);
+    return q;
+  },
+  evaluate: ({ q, k, v, start }, { causal, scale }, shape) => {
+    const [tokens = 0, heads = 0, width = 0] = shape;
+    const [keys = 0, groups = 1] = k.shape;
+    const factor = scale ?? 1 / Math.sqrt(width);
+    const first = start?.data[0] ?? 0;
+    const result = new Float64Array(elementCount(shape));
+    for (let t = 0; t < tokens; t++) {
+      const seen = causal ? Math.min(keys, first + t + 1) : keys;
+      for (let h = 0; h < heads; h++) {
+        const group = Math.floor(h / (heads / groups));
+        const query = (t * heads + h) * width;
+        const at = (j: number): number => (j * groups + group) * width;
+        const scores = Array.from({ length: seen }, (_, j) => {
+          let dot = 0;
+          for (let i = 0; i < width; i++) dot += (q.data[query + i] ?? 0) * (k.data[at(j) + i] ?? 0);
+          return dot * factor;
+        });
+        const max = scores.reduce((a, b) => Math.max(a, b), -Infinity);
+        const weights = scores.map((score) => Math.exp(score - max));
+        const sum = weights.reduce((a, b) => a + b, 0);
+        for (let i = 0; i < width; i++) {
+          let mixed = 0;
+          weights.forEach((weight, j) => (mixed += weight * (v.data[at(j) + i] ?? 0)));
+          result[query + i] = mixed / sum;
+        }
+      }
+    }
+    return result;
+  },
+  cost: ({ k: [keys = 0] }, _, shape) => ({
+    flops: 4 * keys * elementCount(shape),
+    reduction: keys + (shape[2] ?? 0),
+  }),
+});

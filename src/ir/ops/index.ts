@@ -1,0 +1,35 @@
+import type { z } from 'zod';
+import { attention, cacheAppend, rope } from './attention.js';
+import { embed, linear } from './dense.js';
+import { add, gelu, mul, scale, silu } from './elementwise.js';
+import { input, ropeTable, state, weight } from './leaf.js';
+import { argmax, last, rmsNorm, softmax } from './row.js';
+import { reshape, split } from './shape.js';
+
+/** Every op. Tables over ops are total over these keys, so the compiler lists what a new op still needs. */
+export const ops = {
+  input,
+  weight,
+  state,
+  rope_table: ropeTable,
+  embed,
+  linear,
+  rms_norm: rmsNorm,
+  rope,
+  cache_append: cacheAppend,
+  attention,
+  silu,
+  gelu,
+  mul,
+  add,
+  scale,
+  split,
+  reshape,
+  softmax,
+  last,
+  argmax,
+} as const;
+
+export type OpName = keyof typeof ops;
+export type OpOf<N extends OpName> = (typeof ops)[N];
+export type AttrsOf<N extends OpName> = z.output<OpOf<N>['attrs']>;

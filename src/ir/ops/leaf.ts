@@ -1,0 +1,71 @@
+import { z } from 'zod';
+import { defineOp } from '../define.js';
+import { dtypes, elementCount } from '../type.js';
+
+const shape = z.array(z.union([z.int().nonnegative(), z.string()]));
+const free = () => ({ flops: 0, reduction: 1 });
+
+function unbound(what: string): never {
+  throw new RangeError(`${what} has no value of its own: the caller provides it`);
+}
+
+/** A value that the caller provides at every step: token ids, the position of the first one. */
+export const input = defineOp({
+  name: 'input',
+  doc: 'A value that the caller provides at every step.',
+  class: 'leaf',
+  inputs: [],
+  attrs: z.object({ name: z.string(), dtype: z.enum(dtypes), shape }),
+  tokenwise: true,
+  infer: (_, { dtype, shape }) => ({ dtype, shape }),
+  evaluate: (_, { name }) => unbound(`input ${name}`),
+  cost: free,
+});
+
+export const weight = defineOp({
+  name: 'weight',
+  doc: 'A tensor of the checkpoint, by its name there.',
+  class: 'leaf',
+  inputs: [],
+  attrs: z.object({ name: z.string().min(1), dtype: z.enum(dtypes), shape: z.array(z.int().positive()) }),
+  tokenwise: false,
+  infer: (_, { dtype, shape }) => ({ dtype, shape }),
+  evaluate: (_, { name }) => unbound(`weight ${name}`),
+  cost: free,
+});
+
+export const state = defineOp({
+  name: 'state',
+  doc: 'A tensor that lives from step to step, zero at first. Inserted by passes; models have none.',
+  class: 'leaf',
+  inputs: [],
+  attrs: z.object({ name: z.string(), dtype: z.enum(dtypes), shape }),
+  tokenwise: false,
+  infer: (_, { dtype, shape }) => ({ dtype, shape }),
+  evaluate: (_, { name }) => unbound(`state ${name}`),
+  cost: free,
+});
+
+/** Rotary angles as in RoFormer (Su et al. 2021, eq. 15): row p holds cos(p·f_i), then sin(p·f_i), f_i = θ^(-2i/dims). */
+export const ropeTable = defineOp({
+  name: 'rope_table',
+  doc: 'Cosines and sines of the rotary angles of every position: f32[C, dims]; the first half of a row is cosines.',
+  class: 'leaf',
+  inputs: [],
+  attrs: z.object({ theta: z.number().positive(), dims: z.int().positive().multipleOf(2) }),
+  tokenwise: false,
+  infer: (_, { dims }) => ({ dtype: 'f32', shape: ['C', dims] }),
+  evaluate: (_, { theta, dims }, shape) => {
+    const table = new Float64Array(elementCount(shape));
+    const half = dims / 2;
+    for (let position = 0; position * dims < table.length; position++) {
+      for (let i = 0; i < half; i++) {
+        const angle = position * theta ** ((-2 * i) / dims);
+        table[position * dims + i] = Math.cos(angle);
+        table[position * dims + half + i] = Math.sin(angle);
+      }
+    }
+    return table;
+  },
+  cost: free,
+});

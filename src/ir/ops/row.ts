@@ -1,0 +1,98 @@
+import { z } from 'zod';
+import { defineOp, reject } from '../define.js';
+import { elementCount, formatType, i32, lastDim, sameShape } from '../type.js';
+
+const none = z.object({});
+
+/** Spreading a row into Math.max would put a vocabulary on the stack. */
+const greatest = (row: Float64Array): number => row.reduce((a, b) => Math.max(a, b), -Infinity);
+
+export const rmsNorm = defineOp({
+  name: 'rms_norm',
+  doc: 'x / √(mean(x²) + eps) · weight over the last axis (Zhang & Sennrich 2019): x [.., N], weight [N].',
+  class: 'kernel',
+  inputs: ['x', 'weight'],
+  attrs: z.object({ eps: z.number().positive() }),
+  tokenwise: true,
+  infer: ({ x, weight }) => {
+    if (x.dtype !== 'f32' || x.shape.length < 1) reject(`x must be f32[.., N], not ${formatType(x)}`);
+    if (weight.dtype === 'i32' || !sameShape(weight.shape, [lastDim(x.shape)])) {
+      reject(`weight ${formatType(weight)} must match the last axis of x ${formatType(x)}`);
+    }
+    return x;
+  },
+  evaluate: ({ x, weight }, { eps }) => {
+    const n = weight.data.length;
+    const result = new Float64Array(x.data.length);
+    for (let start = 0; start < x.data.length; start += n) {
+      const row = x.data.subarray(start, start + n);
+      const meanSquare = row.reduce((sum, value) => sum + value * value, 0) / n;
+      const factor = 1 / Math.sqrt(meanSquare + eps);
+      row.forEach((value, i) => (result[start + i] = value * factor * (weight.data[i] ?? 0)));
+    }
+    return result;
+  },
+  cost: ({ weight: [n = 0] }, _, shape) => ({ flops: 4 * elementCount(shape), reduction: n }),
+});
+
+export const softmax = defineOp({
+  name: 'softmax',
+  doc: 'e^x / Σ e^x over the last axis.',
+  class: 'kernel',
+  inputs: ['x'],
+  attrs: none,
+  tokenwise: true,
+  infer: ({ x }) => {
+    if (x.dtype !== 'f32' || x.shape.length < 1) reject(`x must be f32[.., N], not ${formatType(x)}`);
+    return x;
+  },
+  evaluate: ({ x }, _, shape) => {
+    const n = shape[shape.length - 1] ?? 0;
+    const result = new Float64Array(x.data.length);
+    for (let start = 0; start < x.data.length; start += n) {
+      const row = x.data.subarray(start, start + n);
+      const max = greatest(row);
+      const sum = row.reduce((total, value) => total + Math.exp(value - max), 0);
+      row.forEach((value, i) => (result[start + i] = Math.exp(value - max) / sum));
+    }
+    return result;
+  },
+  cost: (_, __, shape) => ({ flops: 4 * elementCount(shape), reduction: shape[shape.length - 1] ?? 1 }),
+});
+
+export const argmax = defineOp({
+  name: 'argmax',
+  doc: 'Index of the greatest element of every row, the lowest of equals: f32[R, N] → i32[R].',
+  class: 'kernel',
+  inputs: ['x'],
+  attrs: none,
+  tokenwise: true,
+  infer: ({ x }) => {
+    if (x.dtype !== 'f32' || x.shape.length !== 2) reject(`x must be f32[R, N], not ${formatType(x)}`);
+    return i32(...x.shape.slice(0, 1));
+  },
+  evaluate: ({ x }, _, shape) => {
+    const [rows = 0] = shape;
+    const n = x.data.length / rows;
+    return Float64Array.from({ length: rows }, (_, t) => {
+      const row = x.data.subarray(t * n, (t + 1) * n);
+      return row.indexOf(greatest(row));
+    });
+  },
+  cost: ({ x }) => ({ flops: elementCount(x), reduction: 1 }),
+});
+
+export const last = defineOp({
+  name: 'last',
+  doc: 'The row of the last token of the step: [T, ..] → [1, ..].',
+  class: 'view',
+  inputs: ['x'],
+  attrs: none,
+  tokenwise: false,
+  infer: ({ x }) => {
+    if (x.shape.length < 1) reject(`x must have a token axis, ${formatType(x)} has none`);
+    return { dtype: x.dtype, shape: [1, ...x.shape.slice(1)] };
+  },
+  evaluate: ({ x }, _, shape) => x.data.slice(x.data.length - elementCount(shape)),
+  cost: () => ({ flops: 0, reduction: 1 }),
+});

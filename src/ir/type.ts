@@ -1,0 +1,53 @@
+/** Element types of tensors. `i32` holds token ids and positions; the rest are real numbers. */
+export const dtypes = ['f32', 'f16', 'bf16', 'i32'] as const;
+export type DType = (typeof dtypes)[number];
+
+export const bytesPerElement: { readonly [D in DType]: number } = { f32: 4, f16: 2, bf16: 2, i32: 4 };
+
+/**
+ * An axis length: a number, or the name of a length that is bound later.
+ * `T` counts the tokens of a step, `C` the context the build is made for.
+ */
+export type Dim = number | string;
+
+export interface TensorType {
+  readonly dtype: DType;
+  readonly shape: readonly Dim[];
+}
+
+/** Lengths of the named dims. */
+export type DimBindings = Readonly<Record<string, number>>;
+
+export const f32 = (...shape: readonly Dim[]): TensorType => ({ dtype: 'f32', shape });
+export const i32 = (...shape: readonly Dim[]): TensorType => ({ dtype: 'i32', shape });
+
+/** `f32[T, 5120]` */
+export function formatType(type: TensorType): string {
+  return `${type.dtype}[${type.shape.join(', ')}]`;
+}
+
+export function sameShape(a: readonly Dim[], b: readonly Dim[]): boolean {
+  return a.length === b.length && a.every((dim, axis) => dim === b[axis]);
+}
+
+export function sameType(a: TensorType, b: TensorType): boolean {
+  return a.dtype === b.dtype && sameShape(a.shape, b.shape);
+}
+
+/** The shape with every named dim replaced by its length; throws when one is not bound. */
+export function bindShape(shape: readonly Dim[], bindings: DimBindings): number[] {
+  return shape.map((dim) => {
+    const length = typeof dim === 'number' ? dim : bindings[dim];
+    if (length === undefined) throw new RangeError(`dim ${dim} is not bound`);
+    return length;
+  });
+}
+
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((product, length) => product * length, 1);
+}
+
+/** The last axis of a shape; 1 for a scalar. */
+export function lastDim(shape: readonly Dim[]): Dim {
+  return shape[shape.length - 1] ?? 1;
+}

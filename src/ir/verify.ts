@@ -1,0 +1,67 @@
+import { CompilerBug } from '../diagnostic.js';
+import { inferType, isLeaf, isOp, type Graph, type Node } from './graph.js';
+import { ops } from './ops/index.js';
+import { formatNode, valueNames } from './text.js';
+import { formatType, sameType } from './type.js';
+
+/**
+ * Invariants of a graph:
+ *  1. every node comes after its inputs, once;
+ *  2. a node has the inputs that its op asks for;
+ *  3. its attributes satisfy the op's schema;
+ *  4. its type is what the op infers from its inputs;
+ *  5. outputs and updates are nodes of the graph, and there is an output;
+ *  6. an update has the type of its state;
+ *  7. a leaf name stands for one leaf;
+ *  8. every named dim but T and C is bound.
+ * Throws CompilerBug, which names the first that is broken and shows the node.
+ */
+export function verifyGraph(graph: Graph, after: string): void {
+  const names = valueNames(graph.nodes);
+  const broken = (node: Node, what: string): never => {
+    throw new CompilerBug(`after ${after}, graph ${graph.name}: ${what}`, {
+      notes: [formatNode(node, names)],
+    });
+  };
+  const seen = new Set<Node>();
+  const leaves = new Map<string, Node>();
+  for (const node of graph.nodes) {
+    if (seen.has(node)) broken(node, 'a node is listed twice');
+    if (!node.inputs.every((input) => seen.has(input))) broken(node, 'a node comes before one of its inputs');
+    seen.add(node);
+    verifyNode(node, broken);
+    if (isLeaf(node)) {
+      const key = isOp(node, 'rope_table')
+        ? `rope_table ${JSON.stringify(node.attrs)}`
+        : `${node.op} ${node.attrs.name}`;
+      if ((leaves.get(key) ?? node) !== node) broken(node, `two leaves are called ${key}`);
+      leaves.set(key, node);
+    }
+  }
+  if (graph.outputs.size === 0) throw new CompilerBug(`after ${after}, graph ${graph.name} has no output`);
+  for (const node of graph.outputs.values())
+    if (!seen.has(node)) broken(node, 'an output is not in the graph');
+  for (const [state, value] of graph.updates) {
+    if (!seen.has(value)) broken(value, 'an update is not in the graph');
+    if (!sameType(state.type, value.type))
+      broken(value, `an update of ${formatType(state.type)} has another type`);
+  }
+}
+
+function verifyNode(node: Node, broken: (node: Node, what: string) => never): void {
+  const names: readonly string[] = ops[node.op].inputs;
+  const required = names.filter((name) => !name.endsWith('?')).length;
+  if (node.inputs.length < required || node.inputs.length > names.length) {
+    broken(node, `${node.op} takes ${names.join(', ')}, not ${node.inputs.length} inputs`);
+  }
+  if (!ops[node.op].attrs.safeParse(node.attrs).success) broken(node, 'attributes do not satisfy the schema');
+  const inferred = inferType(
+    node.op,
+    node.inputs.map((input) => input.type),
+    node.attrs,
+  );
+  if (!sameType(inferred, node.type)) broken(node, `the type should be ${formatType(inferred)}`);
+  for (const dim of node.type.shape) {
+    if (typeof dim === 'string' && dim !== 'T' && dim !== 'C') broken(node, `dim ${dim} is not known`);
+  }
+}
