@@ -1,0 +1,70 @@
+import type { Graph, Node } from '../ir/graph.js';
+import type { Target } from './target.js';
+
+/** Families of kernels, one template each. `elementwise` also copies. */
+export const kernelKinds = [
+  'embed',
+  'linear',
+  'rms_norm',
+  'rope',
+  'attention',
+  'softmax',
+  'argmax',
+  'elementwise',
+] as const;
+export type KernelKind = (typeof kernelKinds)[number];
+
+/** A kernel's border drawn around nodes of the graph: what is inside is computed in one dispatch. */
+export interface Kernel {
+  readonly kind: KernelKind;
+  /** What the template itself computes: one value, or several parts of equal shape (gate and up of a gated MLP). */
+  readonly anchors: readonly Node[];
+  /** Elementwise nodes computed on each element before it is stored, each after its inputs. */
+  readonly epilogue: readonly Node[];
+  /** The cache the result is stored into, when it is not stored to a buffer of its own. */
+  readonly append: Extract<Node, { readonly op: 'cache_append' }> | undefined;
+  /** Every node inside the border. */
+  readonly nodes: ReadonlySet<Node>;
+  /** The one value that leaves the kernel. */
+  readonly result: Node;
+}
+
+/** A buffer of the pool and the barrier epochs during which it holds a value, both ends included. */
+export interface PoolBuffer {
+  readonly value: Node;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly firstEpoch: number;
+  readonly lastEpoch: number;
+}
+
+export interface PoolPlan {
+  readonly buffers: readonly PoolBuffer[];
+  readonly bytes: number;
+  /** The most bytes alive in one epoch: no plan can need less. */
+  readonly lowerBound: number;
+}
+
+/** One entry point on its way through the passes; each pass fills in a part. */
+export interface Entry {
+  readonly name: string;
+  readonly graph: Graph;
+  /** Empty before fuse-layers; in order of execution after schedule. */
+  readonly kernels: readonly Kernel[];
+  /** The barrier epoch of each kernel; empty before schedule. Kernels of one epoch may run at the same time. */
+  readonly epochs: ReadonlyMap<Kernel, number>;
+  /** Undefined before plan-pool. */
+  readonly pool: PoolPlan | undefined;
+}
+
+/** Everything a pass may look at besides the entry. */
+export interface PassContext {
+  readonly target: Target;
+}
+
+/** A pass over one entry point. */
+export interface EntryPass {
+  readonly name: string;
+  readonly doc: string;
+  run(entry: Entry, context: PassContext): Entry;
+}

@@ -1,0 +1,64 @@
+import { Unsupported } from '../diagnostic.js';
+import { isOp, makeGraph, makeNode, rewrite, type Graph, type Node, type Program } from '../ir/graph.js';
+
+export interface CacheOptions {
+  /** Tokens that the cache holds. */
+  readonly context: number;
+  /** Most tokens of one prefill step. */
+  readonly chunk: number;
+}
+
+/**
+ * Turns the stateless model over T tokens into the entry points that generation needs. Keys and values of every
+ * causal attention are appended to state tensors f32[C, G, D] at `position`, and attention reads those:
+ *   decode   one token  → its logits and the greedy next id
+ *   prefill  ≤ chunk tokens → the last token's logits and the greedy next id
+ *   score    ≤ chunk tokens → the logits of every token
+ */
+export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): Program {
+  const position = makeNode('input', [], { name: 'position', dtype: 'i32', shape: [] });
+  const updates = new Map<Extract<Node, { readonly op: 'state' }>, Node>();
+  const appended = (x: Node, name: string): Node => {
+    const cache = makeNode(
+      'state',
+      [],
+      { name, dtype: 'f32', shape: ['C', ...x.type.shape.slice(1)] },
+      x.origin,
+    );
+    const append = makeNode('cache_append', [cache, x, position], {}, { ...x.origin, name: undefined });
+    if (isOp(cache, 'state')) updates.set(cache, append);
+    return append;
+  };
+  let attentions = 0;
+  const cached = rewrite(graph, (node) => {
+    if (isOp(node, 'rope'))
+      return makeNode('rope', [...node.inputs.slice(0, 2), position], node.attrs, node.origin);
+    if (!isOp(node, 'attention')) return node;
+    const [q, k, v] = node.inputs;
+    if (!node.attrs.causal || !q || !k || !v) {
+      throw new Unsupported('attention that is not causal cannot be generated from token by token', {
+        span: node.origin.span,
+        notes: ['pass { causal: true }'],
+      });
+    }
+    const index = attentions++;
+    const inputs = [q, appended(k, `k_cache.${index}`), appended(v, `v_cache.${index}`), position];
+    return makeNode('attention', inputs, node.attrs, node.origin);
+  });
+  const logits = cached.outputs.get('logits');
+  if (!logits) throw new Unsupported(`model ${graph.name} has no logits`);
+  const entry = (tokens: number, outputs: readonly (readonly [string, Node])[]): Graph =>
+    makeGraph({ name: graph.name, outputs: new Map(outputs), updates, dims: { T: tokens, C: context } });
+  const greedy = (row: Node): readonly (readonly [string, Node])[] => [
+    ['logits', row],
+    ['next', makeNode('argmax', [row], {})],
+  ];
+  return {
+    name: graph.name,
+    entries: new Map([
+      ['decode', entry(1, greedy(logits))],
+      ['prefill', entry(chunk, greedy(makeNode('last', [logits], {})))],
+      ['score', entry(chunk, [['logits', logits]])],
+    ]),
+  };
+}

@@ -1,0 +1,67 @@
+import { UserError, nearest } from '../diagnostic.js';
+import type { Graph } from '../ir/graph.js';
+import { formatGraph } from '../ir/text.js';
+import { verifyGraph } from '../ir/verify.js';
+import type { Entry, EntryPass } from './entry.js';
+import { fuseLayers } from './fuse-layers.js';
+import { insertKvCache, type CacheOptions } from './insert-kv-cache.js';
+import { narrowLast } from './narrow-last.js';
+import { planPool } from './plan-pool.js';
+import { schedule } from './schedule.js';
+import type { Target } from './target.js';
+import { formatEntry } from './text.js';
+import { verifyEntry } from './verify.js';
+
+/** What happens to each entry point, in order, once insert-kv-cache has made them from the model. */
+export const entryPasses: readonly EntryPass[] = [narrowLast, fuseLayers, schedule, planPool];
+
+/** The names `--dump` and `--stop-after` take; `load` is the graph as the user wrote it. */
+export const stageNames: readonly string[] = [
+  'load',
+  'insert-kv-cache',
+  ...entryPasses.map((pass) => pass.name),
+];
+
+export interface PipelineOptions extends CacheOptions {
+  readonly target: Target;
+  /** Called with the text of a stage right after it. */
+  readonly onStage?: ((stage: string, text: () => string) => void) | undefined;
+  /** The last stage to run. */
+  readonly stopAfter?: string | undefined;
+}
+
+/** Checks the name of a stage given by the user. */
+export function checkStage(name: string): string {
+  if (stageNames.includes(name)) return name;
+  const near = nearest(name, stageNames);
+  throw new UserError(`there is no pass '${name}'${near ? `; did you mean '${near}'?` : ''}`, {
+    notes: [`passes: ${stageNames.join(', ')}`],
+  });
+}
+
+/** Runs every pass, verifying after each; undefined when `stopAfter` ends it early. */
+export function runPasses(graph: Graph, options: PipelineOptions): readonly Entry[] | undefined {
+  const { target, onStage = () => undefined, stopAfter } = options;
+  verifyGraph(graph, 'load');
+  onStage('load', () => formatGraph(graph));
+  if (stopAfter === 'load') return undefined;
+  const program = insertKvCache(graph, options);
+  let entries: readonly Entry[] = [...program.entries].map(([name, entryGraph]) => ({
+    name,
+    graph: entryGraph,
+    kernels: [],
+    epochs: new Map(),
+    pool: undefined,
+  }));
+  const finish = (stage: string): boolean => {
+    for (const entry of entries) verifyEntry(entry, stage, target.alignment);
+    onStage(stage, () => entries.map(formatEntry).join('\n'));
+    return stage === stopAfter;
+  };
+  if (finish('insert-kv-cache')) return undefined;
+  for (const pass of entryPasses) {
+    entries = entries.map((entry) => pass.run(entry, { target }));
+    if (finish(pass.name)) return undefined;
+  }
+  return entries;
+}

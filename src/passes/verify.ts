@@ -1,0 +1,93 @@
+import { CompilerBug } from '../diagnostic.js';
+import { isLeaf, usersOf, type Node } from '../ir/graph.js';
+import { ops } from '../ir/ops/index.js';
+import { formatNode, valueNames } from '../ir/text.js';
+import { verifyGraph } from '../ir/verify.js';
+import { kernelSources, Layout } from './access.js';
+import type { Entry } from './entry.js';
+
+/**
+ * Invariants of an entry, on top of those of its graph (src/ir/verify.ts). Once there are kernels:
+ *  1. every node that must be computed is inside exactly one kernel, and views inside at most one;
+ *  2. only a kernel's result is read outside of it.
+ * Once there are epochs:
+ *  3. what a kernel reads was made in an earlier epoch, and kernels are listed by epoch.
+ * Once there is a pool:
+ *  4. every transient result has a buffer, inside the pool and aligned;
+ *  5. buffers that are alive in the same epoch do not overlap.
+ */
+export function verifyEntry(entry: Entry, after: string, alignment: number): void {
+  verifyGraph(entry.graph, `${after} (${entry.name})`);
+  if (entry.kernels.length > 0) verifyBorders(entry, after);
+  if (entry.epochs.size > 0) verifyEpochs(entry, after);
+  if (entry.pool) verifyPool(entry, after, alignment);
+}
+
+function bug(entry: Entry, after: string, what: string, node?: Node): never {
+  const notes = node ? [formatNode(node, valueNames(entry.graph.nodes))] : [];
+  throw new CompilerBug(`after ${after}, entry ${entry.name}: ${what}`, { notes });
+}
+
+function verifyBorders(entry: Entry, after: string): void {
+  const { copied } = new Layout(entry.graph);
+  const users = usersOf(entry.graph);
+  const results = new Set([...entry.graph.outputs.values(), ...entry.graph.updates.values()]);
+  const inside = new Set<Node>();
+  for (const kernel of entry.kernels) {
+    for (const node of kernel.nodes) {
+      if (inside.has(node)) bug(entry, after, 'a node is inside two kernels', node);
+      inside.add(node);
+      if (node === kernel.result) continue;
+      const escapes = results.has(node) || (users.get(node) ?? []).some((user) => !kernel.nodes.has(user));
+      if (escapes) bug(entry, after, 'a value inside a kernel is read outside of it', node);
+    }
+    if (!kernel.nodes.has(kernel.result)) bug(entry, after, 'a kernel lacks its result', kernel.result);
+  }
+  for (const node of entry.graph.nodes) {
+    const computed = copied.has(node) || (!isLeaf(node) && ops[node.op].class !== 'view');
+    if (computed && !inside.has(node)) bug(entry, after, 'a node is in no kernel', node);
+  }
+}
+
+function verifyEpochs(entry: Entry, after: string): void {
+  const layout = new Layout(entry.graph);
+  const made = new Map(entry.kernels.map((kernel) => [kernel.result, entry.epochs.get(kernel)]));
+  let previous = 0;
+  for (const kernel of entry.kernels) {
+    const epoch = entry.epochs.get(kernel);
+    if (epoch === undefined || epoch < previous)
+      bug(entry, after, 'kernels are not listed by epoch', kernel.result);
+    previous = epoch;
+    for (const source of kernelSources(kernel, layout)) {
+      if (!isLeaf(source) && (made.get(source) ?? epoch) >= epoch) {
+        bug(entry, after, 'a kernel reads what is not made in an earlier epoch', source);
+      }
+    }
+  }
+}
+
+function verifyPool(entry: Entry, after: string, alignment: number): void {
+  const { buffers = [], bytes = 0 } = entry.pool ?? {};
+  const outputs = new Set(entry.graph.outputs.values());
+  const buffered = new Set(buffers.map((buffer) => buffer.value));
+  for (const kernel of entry.kernels) {
+    const transient = !kernel.append && !outputs.has(kernel.result);
+    if (transient && !buffered.has(kernel.result)) bug(entry, after, 'a result has no buffer', kernel.result);
+  }
+  for (const [i, a] of buffers.entries()) {
+    if (a.offset % alignment !== 0 || a.offset < 0 || a.offset + a.bytes > bytes) {
+      bug(
+        entry,
+        after,
+        `a buffer at ${a.offset} of ${a.bytes} bytes is misaligned or outside the pool`,
+        a.value,
+      );
+    }
+    for (const b of buffers.slice(i + 1)) {
+      const together = a.firstEpoch <= b.lastEpoch && b.firstEpoch <= a.lastEpoch;
+      if (together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) {
+        bug(entry, after, `two live buffers overlap at ${Math.max(a.offset, b.offset)}`, b.value);
+      }
+    }
+  }
+}
