@@ -1,0 +1,91 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import Handlebars from 'handlebars';
+import { z } from 'zod';
+import { Layout } from '../passes/access.js';
+import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
+import type { Target } from '../passes/target.js';
+import type { PlanKernel } from '../runtime/plan.js';
+import type { Operand } from './arguments.js';
+import { writeKernel } from './kernels.js';
+
+/** kernels.metal and how each kernel of each entry is launched. */
+export interface Emitted {
+  readonly text: string;
+  readonly kernels: readonly PlanKernel[];
+  readonly launches: ReadonlyMap<Kernel, Launch>;
+}
+
+export interface Launch {
+  /** Index into `Emitted.kernels`. */
+  readonly kernel: number;
+  readonly grid: readonly [number, number, number];
+  /** What its buffers are bound to, in order. */
+  readonly operands: readonly Operand[];
+}
+
+export const packageVersion = z
+  .object({ version: z.string() })
+  .parse(JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))).version;
+
+const folder = new URL('../../src/codegen/templates/', import.meta.url);
+const source = (name: string): string => readFileSync(new URL(name, folder), 'utf8');
+
+type Template = (context: Readonly<Record<string, unknown>>) => string;
+
+const templates = new Map<string, Template>();
+
+function template(name: KernelKind | 'kernels'): Template {
+  if (templates.size === 0) {
+    const handlebars = Handlebars.create();
+    for (const file of readdirSync(folder)) {
+      if (!file.endsWith('.metal.hbs')) handlebars.registerPartial(file.replace('.hbs', ''), source(file));
+    }
+    for (const file of readdirSync(folder)) {
+      if (!file.endsWith('.metal.hbs')) continue;
+      const compiled = handlebars.compile(source(file), { strict: true, noEscape: true });
+      templates.set(file.replace('.metal.hbs', ''), (context) => compiled(context));
+    }
+  }
+  const found = templates.get(name);
+  if (!found) throw new Error(`template ${name} is missing from ${folder.pathname}`);
+  return found;
+}
+
+/** Writes the kernels of all entries into one text. Kernels that come out alike are written once. */
+export function emit(model: string, entries: readonly Entry[], target: Target): Emitted {
+  const texts: string[] = [];
+  const kernels: PlanKernel[] = [];
+  const indexOf = new Map<string, number>();
+  const launches = new Map<Kernel, Launch>();
+  for (const entry of entries) {
+    const layout = new Layout(entry.graph);
+    for (const kernel of entry.kernels) {
+      const written = writeKernel(kernel, entry, layout, target);
+      const render = (name: string): string =>
+        template(written.template)({ ...written.context, name }).trimEnd();
+      // Two kernels of one name differ in how they find their operands: number them.
+      let name = written.name;
+      let text = render(name);
+      for (let i = 2; indexOf.has(name) && texts[indexOf.get(name) ?? 0] !== text; i++) {
+        name = `${written.name}_${i}`;
+        text = render(name);
+      }
+      const index = indexOf.get(name) ?? kernels.length;
+      if (index === kernels.length) {
+        indexOf.set(name, index);
+        texts.push(text);
+        kernels.push({ name, threads: written.threads, arguments: written.list.arguments });
+      }
+      launches.set(kernel, { kernel: index, grid: written.grid, operands: written.list.operands });
+    }
+  }
+  const text = template('kernels')({
+    model,
+    target: target.name,
+    version: packageVersion,
+    vector: target.vector,
+    half: target.vector / 2,
+    kernels: texts,
+  });
+  return { text, kernels, launches };
+}

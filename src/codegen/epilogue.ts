@@ -1,0 +1,65 @@
+import { CompilerBug } from '../diagnostic.js';
+import { isOp, type Node } from '../ir/graph.js';
+import type { OpName } from '../ir/ops/index.js';
+import type { ArgumentList } from './arguments.js';
+import type { Access, Layout } from '../passes/access.js';
+import type { Kernel } from '../passes/entry.js';
+import { conversion, elementIndex, floatLiteral, rowAxes, type Iteration } from './expression.js';
+
+/** Metal text of each elementwise op from the text of its inputs; other ops have templates. */
+const expressions: { readonly [N in OpName]?: (inputs: readonly string[], node: Node) => string } = {
+  add: ([a = '', b = '']) => `${a} + ${b}`,
+  mul: ([a = '', b = '']) => `${a} * ${b}`,
+  silu: ([x = '']) => `silu(${x})`,
+  gelu: ([x = '']) => `gelu(${x})`,
+  scale: ([x = ''], node) => `${x} * ${isOp(node, 'scale') ? floatLiteral(node.attrs.by) : ''}`,
+};
+
+/** What is computed on each element before it is stored. */
+export interface Epilogue {
+  readonly epilogue: readonly { readonly name: string; readonly expression: string }[];
+  /** Name of the value to store. */
+  readonly result: string;
+}
+
+/**
+ * Writes the epilogue of a kernel whose anchors are in `v0`, `v1`, …; further inputs become arguments `r0`, `r1`, ….
+ * Without anchors the first value is loaded.
+ */
+export function writeEpilogue(
+  kernel: Kernel,
+  iteration: Iteration,
+  layout: Layout,
+  list: ArgumentList,
+): Epilogue {
+  const names = new Map<Node, string>();
+  const computesAnchors = kernel.kind !== 'elementwise';
+  if (computesAnchors) kernel.anchors.forEach((anchor, i) => names.set(anchor, `v${i}`));
+  const load = (access: Access, within: Iteration): string => {
+    const { dtype } = access.source.type;
+    const { open, close } = conversion[dtype];
+    const buffer = list.read(`r${list.operands.length}`, access.source, dtype);
+    return `${open}${buffer}[${elementIndex(access, within)}]${close}`;
+  };
+  const valueOf = (node: Node): string => names.get(node) ?? load(layout.of(node), iteration);
+  const steps: { name: string; expression: string }[] = [];
+  const define = (node: Node, expression: string): void => {
+    const name = `v${names.size}`;
+    names.set(node, name);
+    steps.push({ name, expression });
+  };
+  for (const moved of computesAnchors ? [] : kernel.anchors) {
+    const from = layout.copied.get(moved);
+    if (from) define(moved, load(from, { ...iteration, axes: rowAxes(from.shape) }));
+  }
+  if (!computesAnchors && kernel.anchors.length + kernel.epilogue.length === 0 && kernel.append) {
+    const [, x] = kernel.append.inputs;
+    if (x) define(x, valueOf(x));
+  }
+  for (const node of kernel.epilogue) {
+    const write = expressions[node.op];
+    if (!write) throw new CompilerBug(`${node.op} cannot be an epilogue`);
+    define(node, write(node.inputs.map(valueOf), node));
+  }
+  return { epilogue: steps, result: `v${names.size - 1}` };
+}

@@ -1,0 +1,207 @@
+import { CompilerBug } from '../diagnostic.js';
+import { isOp, type Leaf, type Node } from '../ir/graph.js';
+import { bindShape, type DimBindings } from '../ir/type.js';
+import type { Entry } from '../passes/entry.js';
+import { alignUp, bytesOf } from '../passes/plan-pool.js';
+import type { Target } from '../passes/target.js';
+import { kernelName } from '../passes/text.js';
+import { planVersion, type ArenaName, type Plan, type PlanEntry, type Region } from '../runtime/plan.js';
+import type { Operand } from './arguments.js';
+import type { Emitted } from './emit.js';
+
+export interface PlanOptions {
+  readonly model: string;
+  readonly target: Target;
+  readonly bosToken: number | null;
+  readonly eosTokens: readonly number[];
+  /** Whether weights.bin will lie beside the plan. */
+  readonly packed: boolean;
+}
+
+/** A tensor of weights.bin: of the checkpoint, or computed. */
+export interface Placed {
+  readonly node: Extract<Leaf, { readonly op: 'weight' | 'rope_table' | 'state' }>;
+  readonly name: string;
+  readonly region: Region;
+}
+
+/** Hands out consecutive, aligned regions of one arena. */
+class Arena {
+  bytes = 0;
+
+  constructor(
+    private readonly arena: ArenaName,
+    private readonly alignment: number,
+  ) {}
+
+  place(bytes: number): Region {
+    const offset = this.bytes;
+    this.bytes = alignUp(offset + bytes, this.alignment);
+    return { arena: this.arena, offset, bytes };
+  }
+}
+
+/** The memory of a plan: where every value that outlives a kernel lies. */
+export interface Memory {
+  readonly weights: readonly Placed[];
+  readonly states: readonly Placed[];
+}
+
+interface Regions extends Memory {
+  readonly arenas: Readonly<Record<'weights' | 'state' | 'io', Arena>>;
+  readonly tokens: Region;
+  readonly step: Region;
+  readonly logits: Region;
+  readonly next: Region;
+}
+
+export function leafName(node: Placed['node']): string {
+  return isOp(node, 'rope_table')
+    ? `rope_table theta ${node.attrs.theta} dims ${node.attrs.dims}`
+    : node.attrs.name;
+}
+
+/** Writes down offsets, bindings and launches: what plan.json holds. */
+export function makePlan(
+  entries: readonly Entry[],
+  emitted: Emitted,
+  options: PlanOptions,
+): { plan: Plan; memory: Memory } {
+  const regions = placeLeaves(entries, options.target.alignment);
+  const planned = new Map(entries.map((entry) => [entry.name, planEntry(entry, emitted, regions)]));
+  const entryOf = (name: string): PlanEntry => {
+    const entry = planned.get(name);
+    if (!entry) throw new CompilerBug(`there is no entry ${name}`);
+    return entry;
+  };
+  const [first] = entries;
+  const vocabulary = Number(first?.graph.outputs.get('logits')?.type.shape[1]);
+  const { weights, state, io } = regions.arenas;
+  const tensors = (placed: readonly Placed[]): Plan['weights'] =>
+    placed.map(({ node, name, region: { offset, bytes } }) => ({
+      name,
+      dtype: node.type.dtype,
+      shape: bindShape(node.type.shape, first?.graph.dims ?? {}),
+      offset,
+      bytes,
+    }));
+  const plan: Plan = {
+    version: planVersion,
+    model: {
+      name: options.model,
+      vocabulary,
+      bosToken: options.bosToken,
+      eosTokens: [...options.eosTokens],
+    },
+    target: options.target.name,
+    simdWidth: options.target.simdWidth,
+    context: first?.graph.dims['C'] ?? 0,
+    arenas: {
+      weights: { bytes: weights.bytes, packed: options.packed },
+      state: { bytes: state.bytes },
+      pool: { bytes: Math.max(0, ...entries.map((entry) => entry.pool?.bytes ?? 0)) },
+      io: { bytes: io.bytes },
+    },
+    inputs: { tokens: regions.tokens, step: regions.step },
+    weights: tensors(regions.weights),
+    state: tensors(regions.states),
+    kernels: emitted.kernels.map((kernel) => ({ ...kernel, arguments: [...kernel.arguments] })),
+    entries: { decode: entryOf('decode'), prefill: entryOf('prefill'), score: entryOf('score') },
+  };
+  return { plan, memory: regions };
+}
+
+function placeLeaves(entries: readonly Entry[], alignment: number): Regions {
+  const arenas = {
+    weights: new Arena('weights', alignment),
+    state: new Arena('state', alignment),
+    io: new Arena('io', alignment),
+  };
+  const placed = new Map<string, Placed>();
+  for (const { graph } of entries) {
+    for (const node of graph.nodes) {
+      if (!isOp(node, 'weight', 'state', 'rope_table')) continue;
+      const name = leafName(node);
+      if (placed.has(name)) continue;
+      const arena = node.op === 'state' ? arenas.state : arenas.weights;
+      placed.set(name, { node, name, region: arena.place(bytesOf(node, graph.dims)) });
+    }
+  }
+  const all = [...placed.values()];
+  const outputBytes = (name: string): number =>
+    Math.max(0, ...entries.map(({ graph }) => sizeOf(graph.outputs.get(name), graph.dims)));
+  return {
+    arenas,
+    weights: all.filter(({ node }) => node.op !== 'state'),
+    states: all.filter(({ node }) => node.op === 'state'),
+    tokens: arenas.io.place(Math.max(...entries.map(({ graph }) => graph.dims['T'] ?? 1)) * 4),
+    step: arenas.io.place(8),
+    next: arenas.io.place(outputBytes('next')),
+    logits: arenas.io.place(outputBytes('logits')),
+  };
+}
+
+function sizeOf(node: Node | undefined, dims: DimBindings): number {
+  return node ? bytesOf(node, dims) : 0;
+}
+
+function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlanEntry {
+  const { graph } = entry;
+  const where = valueRegions(entry, regions);
+  const regionOf = (operand: Operand): Region => {
+    if (operand === 'step') return regions.step;
+    const region = where.get(operand);
+    if (!region) throw new CompilerBug(`${operand.op} has no place in memory`);
+    return region;
+  };
+  let epoch = 0;
+  const dispatches = entry.kernels.map((kernel) => {
+    const launch = emitted.launches.get(kernel);
+    if (!launch) throw new CompilerBug(`kernel ${kernelName(kernel)} was not emitted`);
+    const own = entry.epochs.get(kernel) ?? 0;
+    const barrier = own !== epoch;
+    epoch = own;
+    const { scope, name } = kernel.result.origin;
+    return {
+      kernel: launch.kernel,
+      label: [scope, name ?? kernelName(kernel)].filter(Boolean).join('.'),
+      grid: [...launch.grid] as [number, number, number],
+      barrier,
+      bindings: launch.operands.map(regionOf),
+    };
+  });
+  const output = (name: string): Region | undefined => {
+    const node = graph.outputs.get(name);
+    return node && regionOf(node);
+  };
+  const next = output('next');
+  return {
+    tokens: graph.dims['T'] ?? 1,
+    dispatches,
+    outputs: { logits: output('logits') ?? regions.logits, ...(next ? { next } : {}) },
+    pool: { bytes: entry.pool?.bytes ?? 0, lowerBound: entry.pool?.lowerBound ?? 0 },
+  };
+}
+
+function valueRegions({ graph, kernels, pool }: Entry, regions: Regions): ReadonlyMap<Node, Region> {
+  const where = new Map<Node, Region>();
+  const leaves = new Map([...regions.weights, ...regions.states].map(({ name, region }) => [name, region]));
+  for (const node of graph.nodes) {
+    const region = isOp(node, 'weight', 'state', 'rope_table') ? leaves.get(leafName(node)) : undefined;
+    if (region) where.set(node, region);
+    if (isOp(node, 'input') && node.attrs.name === 'tokens') where.set(node, regions.tokens);
+  }
+  for (const { value, offset } of pool?.buffers ?? []) {
+    where.set(value, { arena: 'pool', offset, bytes: bytesOf(value, graph.dims) });
+  }
+  for (const [name, node] of graph.outputs) {
+    const base = name === 'next' ? regions.next : regions.logits;
+    where.set(node, { ...base, bytes: bytesOf(node, graph.dims) });
+  }
+  for (const { append } of kernels) {
+    const cache = append?.inputs[0];
+    const region = cache && where.get(cache);
+    if (append && region) where.set(append, region);
+  }
+  return where;
+}

@@ -1,0 +1,116 @@
+/** The whole native addon as one TypeScript type. `native/addon.cc` implements exactly this. */
+
+/** One argument of a kernel, in the order of the kernel's parameter list. */
+export interface NativeArgument {
+  /** `buffer`, `threadgroup` or the name of an MSL thread-position attribute. */
+  readonly kind: string;
+  /** `[[buffer(index)]]` or `[[threadgroup(index)]]`; 0 for thread positions. */
+  readonly index: number;
+  /** Bytes of a `threadgroup` argument; 0 otherwise. */
+  readonly bytes: number;
+}
+
+export interface NativeKernel {
+  readonly name: string;
+  /** Threads of a threadgroup; always one-dimensional. */
+  readonly threads: number;
+  readonly arguments: readonly NativeArgument[];
+}
+
+/** One contiguous device allocation. With `file`, its content is that file, mapped read-only. */
+export interface NativeArena {
+  readonly name: string;
+  readonly bytes: number;
+  readonly file?: string;
+}
+
+export interface NativeBinding {
+  /** Index into `ProgramSpec.arenas`. */
+  readonly arena: number;
+  /** Bytes from the arena's start. */
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+export interface NativeDispatch {
+  /** Index into `ProgramSpec.kernels`. */
+  readonly kernel: number;
+  /** Threadgroups per grid. */
+  readonly grid: readonly [number, number, number];
+  /** One per `buffer` argument of the kernel, in the order of the kernel's parameter list. */
+  readonly bindings: readonly NativeBinding[];
+  /** Whether earlier dispatches of the entry must have finished before this one starts. */
+  readonly barrier: boolean;
+}
+
+export interface NativeEntry {
+  readonly name: string;
+  readonly dispatches: readonly NativeDispatch[];
+}
+
+export interface ProgramSpec {
+  /** The text of kernels.metal. */
+  readonly source: string;
+  /** The path that diagnostics name for `source`. */
+  readonly sourceName: string;
+  /** Lanes of a simdgroup the text was written for. */
+  readonly simdWidth: 1 | 32;
+  readonly kernels: readonly NativeKernel[];
+  readonly arenas: readonly NativeArena[];
+  readonly entries: readonly NativeEntry[];
+  /** Folder with the headers that give MSL its meaning off Apple (`native/msl`). */
+  readonly headers: string;
+  /** Folder for compiled kernels; created when absent. */
+  readonly cache: string;
+  /** C++ compiler to use; when absent, the first suitable clang on PATH. */
+  readonly clang?: string;
+}
+
+export interface NativeStats {
+  /** Device allocations since the program was created, creation included. */
+  readonly allocations: number;
+  readonly allocatedBytes: number;
+  /** Dispatch lists handed to the device. */
+  readonly submissions: number;
+  readonly dispatches: number;
+}
+
+/**
+ * A compiled program on a device. All methods throw an Error with a `code` (see NativeErrorCode) on misuse:
+ * nothing here crashes the process.
+ */
+export interface NativeProgram {
+  /** Copies bytes into an arena. */
+  write(arena: number, offset: number, data: Uint8Array): void;
+  /** Copies bytes out of an arena. */
+  read(arena: number, offset: number, into: Uint8Array): void;
+  /** Fills an arena with zero bytes. */
+  clear(arena: number): void;
+  /** Runs one entry as one submission, off the JavaScript thread. One submission at a time. */
+  submit(entry: number): Promise<void>;
+  stats(): NativeStats;
+  /** Frees everything; later calls throw `UPGC_CLOSED`. Waits for nothing: throws `UPGC_BUSY` during a submission. */
+  close(): void;
+}
+
+export type NativeErrorCode =
+  | 'UPGC_UNKNOWN_DEVICE'
+  /** No suitable compiler for the CPU device. */
+  | 'UPGC_NO_CLANG'
+  /** The kernel text did not compile; the message holds the compiler's output. */
+  | 'UPGC_COMPILE'
+  /** A kernel, size or offset of the ProgramSpec is out of range. */
+  | 'UPGC_BAD_PLAN'
+  /** A file or the cache folder could not be read, mapped or written. */
+  | 'UPGC_IO'
+  /** A kernel misbehaved, e.g. a barrier that not all threads reached. */
+  | 'UPGC_KERNEL'
+  | 'UPGC_BUSY'
+  | 'UPGC_CLOSED';
+
+export interface NativeAddon {
+  /** Devices of this build, best first. */
+  devices(): string[];
+  /** Checks the spec, compiles the kernels (or finds them in the cache), allocates the arenas. */
+  createProgram(device: string, spec: ProgramSpec): Promise<NativeProgram>;
+}

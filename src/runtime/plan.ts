@@ -1,0 +1,158 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { z } from 'zod';
+import { UserError } from '../diagnostic.js';
+
+/** The contract between compiler and runtime: plan.json of a build folder. */
+
+export const planVersion = 1;
+
+/** Buffers start at multiples of this many bytes, on every device. */
+export const bindingAlignment = 16;
+
+const bytes = z.int().nonnegative();
+const count = z.int().positive();
+const identifier = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,254}$/, 'must be an identifier');
+
+/** The device allocations of a plan. `io` holds what the host writes before a step and reads after it. */
+export const arenaNames = ['weights', 'state', 'pool', 'io'] as const;
+
+const regionSchema = z.strictObject({ arena: z.enum(arenaNames), offset: bytes, bytes });
+
+/** Thread positions that kernels take, by the name of their MSL attribute. */
+export const threadPositions = [
+  'threadgroup_position_in_grid',
+  'thread_index_in_threadgroup',
+  'thread_index_in_simdgroup',
+  'simdgroup_index_in_threadgroup',
+] as const;
+
+const argumentSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('buffer'), name: identifier, index: z.int().min(0).max(30) }),
+  z.strictObject({
+    kind: z.literal('threadgroup'),
+    name: identifier,
+    index: z.int().min(0).max(30),
+    bytes: count,
+  }),
+  z.strictObject({ kind: z.enum(threadPositions), name: identifier }),
+]);
+
+const kernelSchema = z.strictObject({
+  name: identifier,
+  /** Threads of a threadgroup, in one dimension. */
+  threads: count.max(1024),
+  arguments: z.array(argumentSchema),
+});
+
+const dispatchSchema = z.strictObject({
+  /** Index into `kernels`. */
+  kernel: z.int().nonnegative(),
+  /** What it computes, for people. */
+  label: z.string(),
+  /** Threadgroups per grid. */
+  grid: z.tuple([count, count, count]),
+  /** Whether everything before must have finished. */
+  barrier: z.boolean(),
+  /** One per buffer argument, in order. */
+  bindings: z.array(regionSchema),
+});
+
+const entrySchema = z.strictObject({
+  /** Most tokens of one step. */
+  tokens: count,
+  dispatches: z.array(dispatchSchema),
+  outputs: z.strictObject({
+    /** f32[1, vocabulary], or f32[tokens, vocabulary] of `score`. */
+    logits: regionSchema,
+    /** i32[1], the greedy next id. */
+    next: regionSchema.optional(),
+  }),
+  pool: z.strictObject({ bytes, lowerBound: bytes }),
+});
+
+const tensorSchema = z.strictObject({
+  name: z.string(),
+  dtype: z.enum(['f32', 'f16', 'bf16', 'i32']),
+  shape: z.array(z.int().nonnegative()),
+  offset: bytes,
+  bytes,
+});
+
+export const planSchema = z.strictObject({
+  version: z.literal(planVersion),
+  model: z.strictObject({
+    name: z.string(),
+    vocabulary: count,
+    bosToken: z.int().nonnegative().nullable(),
+    eosTokens: z.array(z.int().nonnegative()),
+  }),
+  target: z.enum(['metal', 'cpu']),
+  simdWidth: z.union([z.literal(1), z.literal(32)]),
+  /** Tokens that the caches hold. */
+  context: count,
+  arenas: z.strictObject({
+    weights: z.strictObject({
+      bytes,
+      /** Whether weights.bin lies beside the plan; a build without a checkpoint cannot run. */
+      packed: z.boolean(),
+    }),
+    state: z.strictObject({ bytes }),
+    pool: z.strictObject({ bytes }),
+    io: z.strictObject({ bytes }),
+  }),
+  /** Where the host writes before a step: i32[tokens] ids, and { uint position; uint tokens }. */
+  inputs: z.strictObject({ tokens: regionSchema, step: regionSchema }),
+  weights: z.array(tensorSchema),
+  state: z.array(tensorSchema),
+  kernels: z.array(kernelSchema),
+  entries: z.strictObject({ decode: entrySchema, prefill: entrySchema, score: entrySchema }),
+});
+
+export type Plan = z.output<typeof planSchema>;
+export type PlanEntry = Plan['entries']['decode'];
+export type PlanDispatch = PlanEntry['dispatches'][number];
+export type PlanKernel = Plan['kernels'][number];
+export type Region = z.output<typeof regionSchema>;
+export type EntryName = keyof Plan['entries'];
+export type ArenaName = Region['arena'];
+
+/** The files of a build folder. */
+export const buildFiles = { plan: 'plan.json', kernels: 'kernels.metal', weights: 'weights.bin' } as const;
+
+/** Reads and checks the plan of a build folder; throws UserError naming the file and the field. */
+export function readPlan(dir: string): Plan {
+  const file = path.join(dir, buildFiles.plan);
+  const advice = 'compile the model again: upgc compile <model.graph.ts> --out DIR';
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch {
+    throw new UserError(`${file} cannot be read: '${dir}' is not a build folder`, { notes: [advice] });
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new UserError(`${file} is not JSON: it is damaged or cut short (${reason})`, { notes: [advice] });
+  }
+  const version = z.object({ version: z.unknown() }).safeParse(json);
+  if (version.success && version.data.version !== planVersion) {
+    throw new UserError(
+      `${file} is of version ${String(version.data.version)}; this upgc reads version ${planVersion}`,
+      {
+        notes: [advice],
+      },
+    );
+  }
+  const parsed = planSchema.safeParse(json);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const field = issue?.path.join('.') ?? '';
+    throw new UserError(`${file}: ${field === '' ? 'the plan' : field}: ${issue?.message ?? 'invalid'}`, {
+      notes: [advice],
+    });
+  }
+  return parsed.data;
+}

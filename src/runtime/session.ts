@@ -1,0 +1,315 @@
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { UserError } from '../diagnostic.js';
+import { cacheFolder, fromNative, loadAddon, mslHeaders } from './addon.js';
+import type { NativeAddon, NativeProgram, ProgramSpec } from './native.js';
+import { arenaNames, buildFiles, readPlan, type EntryName, type Plan, type Region } from './plan.js';
+import { Sampler } from './sampler.js';
+import { openTokenizer, type TextTokenizer } from './tokenizer.js';
+
+export interface OpenOptions {
+  /** A device of this build of upgc, e.g. `cpu`; `auto`, the default, is the best one. */
+  readonly device?: string;
+  /** C++ compiler for the CPU device; by default the first suitable clang on PATH. */
+  readonly clang?: string;
+}
+
+export interface GenerateOptions {
+  /** By default as many as the context holds. */
+  readonly maxTokens?: number;
+  /** Always take the likeliest token. */
+  readonly greedy?: boolean;
+  /** Go on after an end-of-sequence token. */
+  readonly ignoreEos?: boolean;
+  /** Divides the logits before sampling; 1 by default. */
+  readonly temperature?: number;
+  /** Seed of the sampler; by default a random one. */
+  readonly seed?: number;
+}
+
+export interface GeneratedToken {
+  readonly id: number;
+  /** The text this token completes; empty while a character is unfinished, or without a tokenizer. */
+  readonly text: string;
+}
+
+export interface SessionStats {
+  /** Device allocations since `open` returned. */
+  readonly deviceAllocations: number;
+  /** Steps handed to the device since `open` returned. */
+  readonly submissions: number;
+  readonly dispatchesPerStep: Readonly<Record<EntryName, number>>;
+  readonly bytes: { readonly pool: number; readonly state: number; readonly weights: number };
+}
+
+/**
+ * A compiled plan on a device, and the text so far: its keys and values stay in the device's caches. Everything is
+ * allocated by `open`. One call at a time: a second one while a call is under way throws UserError.
+ */
+export class Session {
+  /** Tokens whose keys and values are in the caches. */
+  private position = 0;
+  /** Generated tokens that no step has read yet. */
+  private pending: number[] = [];
+  private active = false;
+  private closed = false;
+  private readonly atOpen: { readonly allocations: number; readonly submissions: number };
+
+  private constructor(
+    readonly plan: Plan,
+    /** Undefined when the build has no tokenizer.json. */
+    readonly tokenizer: TextTokenizer | undefined,
+    private readonly program: NativeProgram,
+  ) {
+    this.atOpen = program.stats();
+  }
+
+  /**
+   * Opens a build folder: checks the plan, compiles or finds the kernels, allocates all device memory.
+   * @throws {UserError} when the folder, the plan, the device or the compiler is not as needed
+   */
+  static async open(dir: string, options: OpenOptions = {}): Promise<Session> {
+    const plan = readPlan(dir);
+    const spec = programSpec(dir, plan, options.clang);
+    const tokenizer = openTokenizer(dir);
+    const addon = loadAddon();
+    const device = chooseDevice(addon, options.device ?? 'auto');
+    try {
+      return new Session(plan, tokenizer, await addon.createProgram(device, spec));
+    } catch (error) {
+      throw fromNative(error, [`while opening ${dir}`]);
+    }
+  }
+
+  /**
+   * Reads `tokens` after the text so far, then generates, one id at a time. Ends at an end-of-sequence token (which is
+   * not yielded), after `maxTokens`, or when the context is full.
+   * @throws {UserError} when there is no token to start from, an id is not in the vocabulary, or the context is too short
+   */
+  async *generate(
+    tokens: readonly number[],
+    options: GenerateOptions = {},
+  ): AsyncGenerator<GeneratedToken, void> {
+    const { maxTokens = Infinity, greedy = false, ignoreEos = false } = options;
+    const ends = new Set(ignoreEos ? [] : this.plan.model.eosTokens);
+    const sampler = greedy ? undefined : new Sampler(options.temperature ?? 1, options.seed);
+    const text = this.tokenizer?.stream();
+    this.begin();
+    try {
+      this.checkTokens([...this.pending, ...tokens]);
+      this.pending.push(...tokens);
+      for (
+        let produced = 0;
+        produced < maxTokens && this.position + this.pending.length <= this.plan.context;
+        produced++
+      ) {
+        const id = await this.step(sampler);
+        this.pending.push(id);
+        if (ends.has(id)) break;
+        const piece = text?.push(id) ?? '';
+        const last = produced + 1 >= maxTokens || this.position + this.pending.length > this.plan.context;
+        yield { id, text: last ? piece + (text?.end() ?? '') : piece };
+      }
+    } finally {
+      this.active = false;
+    }
+  }
+
+  /**
+   * The logits of every position of a text of its own: f32[tokens.length, vocabulary], row-major. Forgets the text so
+   * far, and `tokens` afterwards.
+   * @throws {UserError} as `generate`
+   */
+  async score(tokens: readonly number[]): Promise<Float32Array> {
+    this.begin();
+    try {
+      this.forget();
+      this.checkTokens(tokens);
+      const { vocabulary } = this.plan.model;
+      const logits = new Float32Array(tokens.length * vocabulary);
+      const chunk = this.plan.entries.score.tokens;
+      for (let start = 0; start < tokens.length; start += chunk) {
+        const part = tokens.slice(start, start + chunk);
+        await this.submit('score', part);
+        const rows = logits.subarray(start * vocabulary, (start + part.length) * vocabulary);
+        this.readRegion(this.plan.entries.score.outputs.logits, rows);
+      }
+      return logits;
+    } finally {
+      this.forget();
+      this.active = false;
+    }
+  }
+
+  /** Forgets the text so far. */
+  reset(): void {
+    this.begin();
+    this.forget();
+    this.active = false;
+  }
+
+  /** Frees the device memory. Further calls but this one throw UserError. */
+  close(): void {
+    if (this.closed) return;
+    if (this.active)
+      throw new UserError('the session cannot be closed while it generates', {
+        notes: ['await the call, or end its loop'],
+      });
+    this.program.close();
+    this.closed = true;
+  }
+
+  get stats(): SessionStats {
+    this.checkOpen();
+    const { allocations, submissions } = this.program.stats();
+    const { entries, arenas } = this.plan;
+    return {
+      deviceAllocations: allocations - this.atOpen.allocations,
+      submissions: submissions - this.atOpen.submissions,
+      dispatchesPerStep: {
+        decode: entries.decode.dispatches.length,
+        prefill: entries.prefill.dispatches.length,
+        score: entries.score.dispatches.length,
+      },
+      bytes: { pool: arenas.pool.bytes, state: arenas.state.bytes, weights: arenas.weights.bytes },
+    };
+  }
+
+  private checkOpen(): void {
+    if (this.closed) throw new UserError('the session is closed');
+  }
+
+  private begin(): void {
+    this.checkOpen();
+    if (this.active)
+      throw new UserError('the session is busy with another call', { notes: ['await that call first'] });
+    this.active = true;
+  }
+
+  private forget(): void {
+    this.position = 0;
+    this.pending = [];
+  }
+
+  private checkTokens(tokens: readonly number[]): void {
+    const { vocabulary } = this.plan.model;
+    if (tokens.length === 0)
+      throw new UserError('there is no token to start from', { notes: ['give at least one token id'] });
+    const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
+    if (bad !== undefined) throw new UserError(`token ${bad} is not in the vocabulary of ${vocabulary} ids`);
+    const needed = this.position + tokens.length;
+    if (needed > this.plan.context) {
+      const before = this.position > 0 ? `${this.position} tokens so far and ` : '';
+      throw new UserError(`${before}${tokens.length} tokens do not fit the context of ${this.plan.context}`, {
+        notes: [`shorten the prompt, or compile with --context ${needed} or more`],
+      });
+    }
+  }
+
+  /** Runs the pending tokens through the model and picks the next id. */
+  private async step(sampler: Sampler | undefined): Promise<number> {
+    const { entries, model } = this.plan;
+    const name = this.pending.length === 1 ? 'decode' : 'prefill';
+    while (this.pending.length > 0) {
+      const part = this.pending.slice(0, entries[name].tokens);
+      await this.submit(name, part);
+      this.pending.splice(0, part.length);
+    }
+    const { logits, next } = entries[name].outputs;
+    if (!sampler && next) return this.readRegion(next, new Int32Array(1))[0] ?? 0;
+    return (sampler ?? new Sampler(0)).pick(this.readRegion(logits, new Float32Array(model.vocabulary)));
+  }
+
+  /** One submission over tokens that follow the text so far. */
+  private async submit(entry: EntryName, tokens: readonly number[]): Promise<void> {
+    const { inputs } = this.plan;
+    this.writeRegion(inputs.tokens, Int32Array.from(tokens));
+    this.writeRegion(inputs.step, Uint32Array.of(this.position, tokens.length));
+    try {
+      await this.program.submit(entryIndex[entry]);
+    } catch (error) {
+      throw fromNative(error);
+    }
+    this.position += tokens.length;
+  }
+
+  private writeRegion(region: Region, data: Int32Array | Uint32Array): void {
+    this.program.write(arenaNames.indexOf(region.arena), region.offset, bytesOf(data));
+  }
+
+  private readRegion<A extends Float32Array | Int32Array>(region: Region, into: A): A {
+    this.program.read(arenaNames.indexOf(region.arena), region.offset, bytesOf(into));
+    return into;
+  }
+}
+
+const bytesOf = (data: Float32Array | Int32Array | Uint32Array): Uint8Array =>
+  new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+/** The entries in the order of the program's. */
+const entryOrder: readonly EntryName[] = ['decode', 'prefill', 'score'];
+const entryIndex: Readonly<Record<EntryName, number>> = { decode: 0, prefill: 1, score: 2 };
+
+function chooseDevice(addon: NativeAddon, wanted: string): string {
+  const devices = addon.devices();
+  const device = wanted === 'auto' ? devices[0] : wanted;
+  if (device !== undefined && devices.includes(device)) return device;
+  throw new UserError(`there is no device '${wanted}'`, {
+    notes: [`devices of this build of upgc: ${devices.join(', ')}`],
+  });
+}
+
+/** The plan and the files beside it as the native side takes them. */
+export function programSpec(dir: string, plan: Plan, clang?: string): ProgramSpec {
+  const weights = path.join(dir, buildFiles.weights);
+  const kernels = path.join(dir, buildFiles.kernels);
+  if (!plan.arenas.weights.packed) {
+    throw new UserError(`${dir} was compiled without weights: there is nothing to run`, {
+      notes: ['compile with --weights DIR, the folder of a checkpoint'],
+    });
+  }
+  for (const file of [kernels, weights]) {
+    if (!existsSync(file)) throw new UserError(`${file} is missing`, { notes: ['compile the model again'] });
+  }
+  const { size } = statSync(weights);
+  if (size !== plan.arenas.weights.bytes) {
+    throw new UserError(`${weights} has ${size} bytes; the plan expects ${plan.arenas.weights.bytes}`, {
+      notes: ['the file is cut short or of another build: compile the model again'],
+    });
+  }
+  return {
+    source: readFileSync(kernels, 'utf8'),
+    sourceName: kernels,
+    simdWidth: plan.simdWidth,
+    kernels: plan.kernels.map(({ name, threads, arguments: list }) => ({
+      name,
+      threads,
+      arguments: list.map((argument) => ({
+        kind: argument.kind,
+        index: 'index' in argument ? argument.index : 0,
+        bytes: 'bytes' in argument ? argument.bytes : 0,
+      })),
+    })),
+    arenas: arenaNames.map((name) => ({
+      name,
+      bytes: plan.arenas[name].bytes,
+      ...(name === 'weights' ? { file: weights } : {}),
+    })),
+    entries: entryOrder.map((name) => ({
+      name,
+      dispatches: plan.entries[name].dispatches.map(({ kernel, grid, barrier, bindings }) => ({
+        kernel,
+        grid,
+        barrier,
+        bindings: bindings.map(({ arena, offset, bytes }) => ({
+          arena: arenaNames.indexOf(arena),
+          offset,
+          bytes,
+        })),
+      })),
+    })),
+    headers: mslHeaders,
+    cache: cacheFolder(),
+    ...(clang === undefined ? {} : { clang }),
+  };
+}
