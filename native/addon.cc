@@ -1,0 +1,282 @@
+// The Node-API surface: NativeAddon and NativeProgram of src/runtime/native.ts. Everything that can fail for a reason
+// of its own throws upgc::Error elsewhere and becomes a JavaScript Error with a code here.
+#include <napi.h>
+
+#include "device.h"
+#include "error.h"
+#include "parse_spec.h"
+#include "program_check.h"
+
+namespace upgc {
+namespace {
+
+Napi::Error to_javascript(Napi::Env env, const char* code, const std::string& message) {
+  Napi::Error error = Napi::Error::New(env, message);
+  if (code != nullptr) error.Set("code", Napi::String::New(env, code));
+  return error;
+}
+
+/// Runs `body` and turns what it throws into JavaScript exceptions.
+template <class Body>
+auto translated(Napi::Env env, Body body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    throw to_javascript(env, error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    throw to_javascript(env, nullptr, "out of memory");
+  }
+}
+
+/// Work on a libuv pool thread that settles a promise.
+class Task : public Napi::AsyncWorker {
+ public:
+  explicit Task(Napi::Env env) : AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  /// On the pool thread; may throw.
+  virtual void work() = 0;
+  /// On the JavaScript thread after `work`, whether it threw or not.
+  virtual void settle() {}
+  /// What the promise resolves to.
+  virtual Napi::Value result() { return Env().Undefined(); }
+
+  void Execute() final {
+    try {
+      work();
+    } catch (const Error& error) {
+      code_ = error.code();
+      SetError(error.what());
+    } catch (const std::exception& error) {
+      SetError(error.what());
+    }
+  }
+  void OnOK() final {
+    settle();
+    try {
+      deferred_.Resolve(result());
+    } catch (const Napi::Error& error) {
+      deferred_.Reject(error.Value());
+    }
+  }
+  void OnError(const Napi::Error& error) final {
+    settle();
+    deferred_.Reject(to_javascript(Env(), code_, error.Message()).Value());
+  }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  const char* code_ = nullptr;
+};
+
+/// A promise rejected with what `start` throws, or the one it returns.
+template <class Start>
+Napi::Value promised(Napi::Env env, Start start) {
+  try {
+    return translated(env, start);
+  } catch (const Napi::Error& error) {
+    const auto deferred = Napi::Promise::Deferred::New(env);
+    deferred.Reject(error.Value());
+    return deferred.Promise();
+  }
+}
+
+/// The JavaScript object behind NativeProgram. Without a program it is closed; `new` from JavaScript gives such a one.
+class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Program",
+                       {InstanceMethod<&ProgramObject::write>("write"), InstanceMethod<&ProgramObject::read>("read"),
+                        InstanceMethod<&ProgramObject::clear>("clear"),
+                        InstanceMethod<&ProgramObject::submit>("submit"),
+                        InstanceMethod<&ProgramObject::stats>("stats"),
+                        InstanceMethod<&ProgramObject::close>("close")});
+  }
+
+  explicit ProgramObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {}
+
+  void adopt(std::unique_ptr<Program> program, ProgramSpec spec) {
+    program_ = std::move(program);
+    spec_ = std::move(spec);
+  }
+
+ private:
+  class Submission;
+
+  Program& idle() const {
+    if (program_ == nullptr) throw Error(code::closed, "the program is closed");
+    if (busy_) throw Error(code::busy, "a submission is running; await it first");
+    return *program_;
+  }
+
+  size_t arena_argument(const Napi::CallbackInfo& info, bool writable) const {
+    const uint64_t index = parse_integer(info[0], "arena");
+    if (index >= spec_.arenas.size())
+      throw Error(code::bad_plan, concat("arena ", index, " of ", spec_.arenas.size(), " does not exist"));
+    const Arena& arena = spec_.arenas[index];
+    if (writable && arena.file)
+      throw Error(code::bad_plan, concat("arena ", arena.name, " is the file ", *arena.file, ", mapped read-only"));
+    return index;
+  }
+
+  /// Calls `copy(arena, offset, bytes pointer, byte count)` with the checked arguments of write and read.
+  template <class Copy>
+  void transfer(const Napi::CallbackInfo& info, bool writable, Copy copy) {
+    translated(info.Env(), [&] {
+      idle();
+      const size_t arena = arena_argument(info, writable);
+      const uint64_t offset = parse_integer(info[1], "offset");
+      if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+        throw Error(code::bad_plan, "the bytes must be a Uint8Array");
+      auto bytes = info[2].As<Napi::Uint8Array>();
+      if (!in_range(spec_.arenas[arena], offset, bytes.ByteLength()))
+        refuse_range(writable ? "write" : "read", offset + bytes.ByteLength(), spec_.arenas[arena]);
+      if (bytes.ByteLength() != 0) copy(arena, offset, bytes.Data(), bytes.ByteLength());
+    });
+  }
+
+  void write(const Napi::CallbackInfo& info) {
+    transfer(info, true, [&](size_t arena, uint64_t offset, uint8_t* bytes, size_t count) {
+      program_->write(arena, offset, bytes, count);
+    });
+  }
+
+  void read(const Napi::CallbackInfo& info) {
+    transfer(info, false, [&](size_t arena, uint64_t offset, uint8_t* bytes, size_t count) {
+      program_->read(arena, offset, bytes, count);
+    });
+  }
+
+  void clear(const Napi::CallbackInfo& info) {
+    translated(info.Env(), [&] {
+      Program& program = idle();
+      program.clear(arena_argument(info, true));
+    });
+  }
+
+  Napi::Value submit(const Napi::CallbackInfo& info);
+
+  Napi::Value stats(const Napi::CallbackInfo& info) {
+    return translated(info.Env(), [&] {
+      if (program_ == nullptr) throw Error(code::closed, "the program is closed");
+      const Stats stats = program_->stats();
+      Napi::Object result = Napi::Object::New(info.Env());
+      result.Set("allocations", double(stats.allocations));
+      result.Set("allocatedBytes", double(stats.allocated_bytes));
+      result.Set("submissions", double(stats.submissions));
+      result.Set("dispatches", double(stats.dispatches));
+      return result;
+    });
+  }
+
+  void close(const Napi::CallbackInfo& info) {
+    translated(info.Env(), [&] {
+      idle();
+      program_.reset();
+    });
+  }
+
+  std::shared_ptr<Program> program_;
+  ProgramSpec spec_;
+  bool busy_ = false;
+};
+
+class ProgramObject::Submission : public Task {
+ public:
+  Submission(ProgramObject& owner, size_t entry)
+      : Task(owner.Env()),
+        owner_(owner),
+        keep_alive_(Napi::Persistent(owner.Value())),
+        program_(owner.program_),
+        entry_(entry) {
+    owner_.busy_ = true;
+  }
+
+ private:
+  void work() override { program_->run(entry_); }
+  void settle() override { owner_.busy_ = false; }
+
+  ProgramObject& owner_;
+  Napi::ObjectReference keep_alive_;
+  std::shared_ptr<Program> program_;
+  size_t entry_;
+};
+
+Napi::Value ProgramObject::submit(const Napi::CallbackInfo& info) {
+  return promised(info.Env(), [&]() -> Napi::Value {
+    idle();
+    const uint64_t entry = parse_integer(info[0], "entry");
+    if (entry >= spec_.entries.size())
+      throw Error(code::bad_plan, concat("entry ", entry, " of ", spec_.entries.size(), " does not exist"));
+    auto* submission = new Submission(*this, entry);  // deletes itself when it has settled
+    submission->Queue();
+    return submission->promise();
+  });
+}
+
+/// One per JavaScript environment, so that the addon works in worker threads.
+struct Instance {
+  Napi::FunctionReference program_class;
+};
+
+class Creation : public Task {
+ public:
+  Creation(Napi::Env env, const Device& device, ProgramSpec spec)
+      : Task(env), device_(device), spec_(std::move(spec)) {}
+
+ private:
+  void work() override {
+    check_program(spec_);
+    program_ = device_.create(spec_);
+  }
+  Napi::Value result() override {
+    const Napi::Object object = Env().GetInstanceData<Instance>()->program_class.New({});
+    // The text can be large and is compiled by now.
+    spec_.source.clear();
+    ProgramObject::Unwrap(object)->adopt(std::move(program_), std::move(spec_));
+    return object;
+  }
+
+  const Device& device_;
+  ProgramSpec spec_;
+  std::unique_ptr<Program> program_;
+};
+
+const Device& find_device(Napi::Value name) {
+  std::string known;
+  for (const Device* device : devices()) {
+    if (name.IsString() && name.As<Napi::String>().Utf8Value() == device->name()) return *device;
+    known += concat(known.empty() ? "" : ", ", device->name());
+  }
+  const std::string asked = name.IsString() ? concat("\"", name.As<Napi::String>().Utf8Value(), "\"") : "that";
+  throw Error(code::unknown_device, concat("this build has no device ", asked, "; it has: ", known));
+}
+
+Napi::Value create_program(const Napi::CallbackInfo& info) {
+  return promised(info.Env(), [&]() -> Napi::Value {
+    const Device& device = find_device(info[0]);
+    auto* creation = new Creation(info.Env(), device, parse_program_spec(info[1]));
+    creation->Queue();
+    return creation->promise();
+  });
+}
+
+Napi::Value list_devices(const Napi::CallbackInfo& info) {
+  Napi::Array names = Napi::Array::New(info.Env());
+  for (const Device* device : devices()) names.Set(names.Length(), device->name());
+  return names;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Instance{Napi::Persistent(ProgramObject::define(env))});
+  exports.Set("devices", Napi::Function::New(env, list_devices, "devices"));
+  exports.Set("createProgram", Napi::Function::New(env, create_program, "createProgram"));
+  return exports;
+}
+
+}  // namespace
+}  // namespace upgc
+
+static Napi::Object init_addon(Napi::Env env, Napi::Object exports) { return upgc::init(env, exports); }
+NODE_API_MODULE(upgc, init_addon)

@@ -1,0 +1,49 @@
+// All memory of a program on the CPU device. Every allocation goes through `Memory::allocate` or `map_file`, so
+// NativeStats.allocations is a count, not a claim.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace upgc {
+
+/// A page-aligned piece of address space, unmapped with this object. Empty mappings have no pages.
+class Mapping {
+ public:
+  Mapping() = default;
+  Mapping(void* address, size_t bytes) : address_(static_cast<unsigned char*>(address)), bytes_(bytes) {}
+  Mapping(Mapping&& other) noexcept;
+  Mapping& operator=(Mapping&& other) noexcept;
+  ~Mapping();
+
+  unsigned char* data() const { return address_; }
+  size_t size() const { return bytes_; }
+  /// Makes any access to these pages fault.
+  void forbid(size_t offset, size_t bytes);
+
+ private:
+  unsigned char* address_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+class Memory {
+ public:
+  /// Zero-filled memory; `what` names it in the UPGC_BAD_PLAN error when the machine has not that much.
+  Mapping allocate(uint64_t bytes, const std::string& what);
+  /// The first `bytes` bytes of a file, read-only. UPGC_IO when the file is shorter or cannot be read.
+  Mapping map_file(const std::string& path, uint64_t bytes);
+
+  uint64_t allocations() const { return allocations_; }
+  uint64_t allocated_bytes() const { return allocated_bytes_; }
+
+ private:
+  Mapping counted(void* address, uint64_t bytes);
+
+  uint64_t allocations_ = 0;
+  uint64_t allocated_bytes_ = 0;
+};
+
+size_t page_size();
+
+}  // namespace upgc

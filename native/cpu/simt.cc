@@ -1,0 +1,200 @@
+#include "simt.h"
+
+#include <cstring>
+#include <set>
+
+#include "../error.h"
+
+namespace upgc {
+namespace {
+
+constexpr size_t stack_bytes = 64 * 1024;
+constexpr size_t guard_bytes = Simt::max_frame_bytes;
+
+/// The lowest lane of a non-empty set.
+unsigned first_of(unsigned lanes) { return __builtin_ctz(lanes); }
+
+/// `for (unsigned rest = set; rest != 0; rest = without_first(rest))` visits the lanes of a set.
+unsigned without_first(unsigned lanes) { return lanes & (lanes - 1); }
+
+}  // namespace
+
+Simt::Simt(Memory& memory, unsigned max_threads, std::string source_name) : source_name_(std::move(source_name)) {
+  const unsigned width = abi::max_simd_width;
+  const unsigned simdgroup_count = (max_threads + width - 1) / width;
+  const size_t pitch = stack_bytes + guard_bytes;
+  stacks_ = memory.allocate(pitch * max_threads, "the stacks of the kernels' threads");
+  lanes_.resize(max_threads);
+  simdgroups_.resize(simdgroup_count);
+  for (unsigned thread = 0; thread < max_threads; thread++) {
+    // Stacks grow down, so the guard lies below.
+    stacks_.forbid(pitch * thread, guard_bytes);
+    Lane& lane = lanes_[thread];
+    lane.owner = this;
+    lane.thread = thread;
+    lane.simdgroup = &simdgroups_[thread / width];
+    lane.slot = &lane.simdgroup->slots[thread % width];
+    lane.slot->lane = thread % width;
+    // All stacks at the same distance from a page would compete for the same few cache lines.
+    lane.stack_top = stacks_.data() + pitch * (thread + 1) - (thread % 64) * 64;
+  }
+  for (unsigned i = 0; i < simdgroup_count; i++) simdgroups_[i].lanes = &lanes_[i * width];
+}
+
+abi::Hooks Simt::hooks() { return {wait_for_simdgroup, wait_for_barrier}; }
+
+void Simt::run(const SimtDispatch& dispatch, abi::Lane** current_lane) {
+  dispatch_ = &dispatch;
+  current_lane_ = current_lane;
+  const unsigned* const grid = dispatch.launch->grid;
+  for (unsigned z = 0; z < grid[2]; z++)
+    for (unsigned y = 0; y < grid[1]; y++)
+      for (unsigned x = 0; x < grid[0]; x++) {
+        group_[0] = x;
+        group_[1] = y;
+        group_[2] = z;
+        run_threadgroup();
+      }
+}
+
+void Simt::run_threadgroup() {
+  const unsigned width = abi::max_simd_width;
+  const unsigned threads = dispatch_->threads;
+  // Metal leaves this memory undefined. All ones are NaN, which shows up where a kernel reads before it writes.
+  if (dispatch_->threadgroup_bytes != 0)
+    std::memset(dispatch_->launch->threadgroup_memory, 0xff, dispatch_->threadgroup_bytes);
+  for (unsigned thread = 0; thread < threads; thread++)
+    lanes_[thread].context = make_context(lanes_[thread].stack_top, run_lane, &lanes_[thread]);
+  const unsigned simdgroup_count = (threads + width - 1) / width;
+  for (unsigned i = 0; i < simdgroup_count; i++) {
+    const unsigned lanes = threads - i * width;
+    simdgroups_[i].ready = lanes >= width ? ~0u : (1u << lanes) - 1;
+    simdgroups_[i].at_simdgroup_function = simdgroups_[i].at_barrier = 0;
+    simdgroups_[i].divergent = false;
+  }
+  do {
+    for (unsigned i = 0; i < simdgroup_count; i++) run_until_blocked(simdgroups_[i]);
+  } while (open_barrier());
+}
+
+void Simt::run_until_blocked(Simdgroup& simdgroup) {
+  for (;;) {
+    while (simdgroup.ready != 0) {
+      Lane& lane = simdgroup.lanes[first_of(simdgroup.ready)];
+      *current_lane_ = &lane;
+      upgc_switch_context(&scheduler_, &lane.context);
+    }
+    if (simdgroup.at_simdgroup_function == 0) return;
+    complete_simdgroup_function(simdgroup);
+  }
+}
+
+void Simt::complete_simdgroup_function(Simdgroup& simdgroup) {
+  const unsigned active = simdgroup.divergent ? choose_active(simdgroup) : simdgroup.at_simdgroup_function;
+  simdgroup.combine(simdgroup.slots, active);
+  simdgroup.at_simdgroup_function &= ~active;
+  simdgroup.divergent = simdgroup.at_simdgroup_function != 0;
+  simdgroup.ready = active;
+}
+
+/// Of lanes that wait at different places: those at the first place in the text, and which that is.
+unsigned Simt::choose_active(Simdgroup& simdgroup) {
+  const unsigned waiting = simdgroup.at_simdgroup_function;
+  const Lane* first = &simdgroup.lanes[first_of(waiting)];
+  for (unsigned rest = without_first(waiting); rest != 0; rest = without_first(rest)) {
+    const Lane& lane = simdgroup.lanes[first_of(rest)];
+    if (lane.site < first->site) first = &lane;
+  }
+  simdgroup.site = first->site;
+  simdgroup.combine = first->combine;
+  unsigned active = 0;
+  for (unsigned rest = waiting; rest != 0; rest = without_first(rest)) {
+    const Lane& lane = simdgroup.lanes[first_of(rest)];
+    // Two instances of one template share their places in the text but not their combine functions.
+    if (lane.site == first->site && lane.combine == first->combine) active |= 1u << first_of(rest);
+  }
+  return active;
+}
+
+/// Lets all lanes go on that wait at a barrier. False when there are none: the threadgroup has finished.
+bool Simt::open_barrier() {
+  const unsigned width = abi::max_simd_width;
+  const unsigned simdgroup_count = (dispatch_->threads + width - 1) / width;
+  unsigned waiting = 0;
+  for (unsigned i = 0; i < simdgroup_count; i++) waiting += __builtin_popcount(simdgroups_[i].at_barrier);
+  if (waiting == 0) return false;
+  if (waiting != dispatch_->threads) report_divergence(waiting);
+  for (unsigned thread = 1; thread < dispatch_->threads; thread++)
+    if (lanes_[thread].site != lanes_[0].site) report_divergence(waiting);
+  for (unsigned i = 0; i < simdgroup_count; i++) {
+    simdgroups_[i].ready = simdgroups_[i].at_barrier;
+    simdgroups_[i].at_barrier = 0;
+  }
+  return true;
+}
+
+void Simt::report_divergence(unsigned waiting) const {
+  std::set<unsigned> sites;
+  for (unsigned thread = 0; thread < dispatch_->threads; thread++) {
+    const Lane& lane = lanes_[thread];
+    if (lane.simdgroup->at_barrier >> (thread % abi::max_simd_width) & 1) sites.insert(lane.site);
+  }
+  std::string places;
+  for (const unsigned site : sites) places += concat(places.empty() ? "" : " and ", place(site));
+  const std::string where = concat("kernel ", dispatch_->kernel->name, ", threadgroup (", group_[0], ", ", group_[1],
+                                   ", ", group_[2], "): ");
+  if (sites.size() > 1)
+    throw Error(code::kernel, concat(where, "barrier not reached by all threads: they wait at ", places));
+  throw Error(code::kernel, concat(where, "barrier not reached by all threads: ", waiting, " of ",
+                                   dispatch_->threads, " wait at ", places, ", the others have returned"));
+}
+
+std::string Simt::place(unsigned site) const {
+  return concat(source_name_, ":", abi::site_line(site), ":", abi::site_column(site));
+}
+
+// The functions below run on the lanes' stacks.
+
+void Simt::run_lane(void* self) {
+  Lane& lane = *static_cast<Lane*>(self);
+  const Simt& simt = *lane.owner;
+  simt.dispatch_->kernel->run_thread(simt.dispatch_->launch, simt.group_, lane.thread);
+  lane.owner->suspend(lane);  // for good: it is in no set any more
+}
+
+void Simt::wait_for_simdgroup(abi::Lane* self, abi::Combine combine, unsigned site) {
+  Lane& lane = *static_cast<Lane*>(self);
+  Simdgroup& simdgroup = *lane.simdgroup;
+  lane.site = site;
+  lane.combine = combine;
+  if (simdgroup.at_simdgroup_function == 0) {
+    simdgroup.site = site;
+    simdgroup.combine = combine;
+  } else if (site != simdgroup.site || combine != simdgroup.combine) {
+    simdgroup.divergent = true;
+  }
+  simdgroup.at_simdgroup_function |= 1u << lane.slot->lane;
+  lane.owner->suspend(lane);
+}
+
+void Simt::wait_for_barrier(abi::Lane* self, unsigned site) {
+  Lane& lane = *static_cast<Lane*>(self);
+  lane.site = site;
+  lane.simdgroup->at_barrier |= 1u << lane.slot->lane;
+  lane.owner->suspend(lane);
+}
+
+/// Goes on with the next ready lane of the simdgroup, or with the scheduler when there is none.
+void Simt::suspend(Lane& lane) {
+  Simdgroup& simdgroup = *lane.simdgroup;
+  simdgroup.ready &= ~(1u << lane.slot->lane);
+  if (simdgroup.ready == 0) {
+    upgc_switch_context(&lane.context, &scheduler_);
+    return;
+  }
+  Lane& next = simdgroup.lanes[first_of(simdgroup.ready)];
+  *current_lane_ = &next;
+  upgc_switch_context(&lane.context, &next.context);
+}
+
+}  // namespace upgc

@@ -1,0 +1,20 @@
+// Metal's keywords. Address spaces mean nothing on a CPU, where one address space holds everything.
+#pragma once
+
+#define __METAL__ 1
+#define __METAL_VERSION__ 310
+
+#define METAL_FUNC inline __attribute__((always_inline))
+#define kernel static inline __attribute__((always_inline))
+#define device
+#define threadgroup
+#define thread
+#define constant const
+
+// The loader writes this for `threadgroup` before a variable in a function. All lanes of a threadgroup are on one OS
+// thread, which runs one threadgroup at a time, so that is what a thread_local is shared by.
+#if UPGC_SIMD_WIDTH == 1
+#define upgc_shared
+#else
+#define upgc_shared static thread_local
+#endif

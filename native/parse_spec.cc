@@ -1,0 +1,169 @@
+#include "parse_spec.h"
+
+#include <cmath>
+#include <cstdlib>
+
+#include "error.h"
+
+namespace upgc {
+namespace {
+
+// No list of a plan is longer. `new Array(4e9)` costs JavaScript nothing, walking it would take minutes.
+constexpr uint32_t max_list_length = 1 << 20;
+
+std::string describe(Napi::Value value) {
+  switch (value.Type()) {
+    case napi_undefined: return "undefined";
+    case napi_null: return "null";
+    case napi_boolean: return value.As<Napi::Boolean>().Value() ? "true" : "false";
+    case napi_number: return concat(value.As<Napi::Number>().DoubleValue());
+    case napi_string: return "a string";
+    case napi_symbol: return "a symbol";
+    case napi_object: return value.IsArray() ? "an array" : "an object";
+    case napi_function: return "a function";
+    case napi_bigint: return "a bigint";
+    default: return "something else";
+  }
+}
+
+[[noreturn]] void expected(const char* type, const std::string& what, Napi::Value value) {
+  throw Error(code::bad_plan, concat(what, " must be ", type, ", not ", describe(value)));
+}
+
+std::optional<uint64_t> as_integer(Napi::Value value) {
+  if (!value.IsNumber()) return std::nullopt;
+  const double number = value.As<Napi::Number>().DoubleValue();
+  // Written so that NaN fails too.
+  if (!(number >= 0 && number <= 0x1p53 && number == std::floor(number))) return std::nullopt;
+  return static_cast<uint64_t>(number);
+}
+
+/// A property of the spec. It knows where it came from, so that its path is spelled out only in an error.
+class Node {
+ public:
+  explicit Node(Napi::Value root) : value_(root), key_("spec") {}
+
+  /// Valid as long as this node.
+  Node at(const char* key) const {
+    // Primitives have properties too ("abc".length): only objects are specs.
+    if (!value_.IsObject() || value_.IsArray() || value_.IsFunction()) expected("an object", path(), value_);
+    return Node(value_.As<Napi::Object>().Get(key), this, key, 0);
+  }
+
+  bool absent() const { return value_.IsUndefined(); }
+
+  std::string string() const {
+    if (!value_.IsString()) expected("a string", path(), value_);
+    return value_.As<Napi::String>().Utf8Value();
+  }
+
+  uint64_t integer() const {
+    const std::optional<uint64_t> number = as_integer(value_);
+    if (!number) expected("an integer from 0 to 2^53", path(), value_);
+    return *number;
+  }
+
+  bool boolean() const {
+    if (!value_.IsBoolean()) expected("a boolean", path(), value_);
+    return value_.As<Napi::Boolean>().Value();
+  }
+
+  template <class T>
+  std::vector<T> list(T (*parse)(const Node&)) const {
+    if (!value_.IsArray()) expected("an array", path(), value_);
+    const auto array = value_.As<Napi::Array>();
+    const uint32_t length = array.Length();
+    if (length > max_list_length)
+      throw Error(code::bad_plan, concat(path(), " has ", length, " elements; at most ", max_list_length));
+    std::vector<T> result;
+    for (uint32_t i = 0; i < length; i++) {
+      Napi::HandleScope scope(value_.Env());
+      result.push_back(parse(Node(array.Get(i), this, nullptr, i)));
+    }
+    return result;
+  }
+
+  /// As the user would write it: `spec.kernels[3].threads`.
+  std::string path() const {
+    if (parent_ == nullptr) return key_;
+    return key_ != nullptr ? concat(parent_->path(), ".", key_) : concat(parent_->path(), "[", index_, "]");
+  }
+
+ private:
+  Node(Napi::Value value, const Node* parent, const char* key, uint32_t index)
+      : value_(value), parent_(parent), key_(key), index_(index) {}
+
+  Napi::Value value_;
+  const Node* parent_ = nullptr;
+  /// Null for an element of a list, which has an index instead.
+  const char* key_;
+  uint32_t index_ = 0;
+};
+
+Argument parse_argument(const Node& node) {
+  const std::string kind = node.at("kind").string();
+  Argument argument{ArgumentKind::position, "", node.at("index").integer(), node.at("bytes").integer()};
+  if (kind == "buffer") argument.kind = ArgumentKind::buffer;
+  else if (kind == "threadgroup") argument.kind = ArgumentKind::threadgroup;
+  else if (is_position(kind)) argument.position = kind;
+  else throw Error(code::bad_plan, concat(node.path(), ".kind is not a kind of kernel argument"));
+  return argument;
+}
+
+Kernel parse_kernel(const Node& node) {
+  return {node.at("name").string(), node.at("threads").integer(), node.at("arguments").list(parse_argument)};
+}
+
+Arena parse_arena(const Node& node) {
+  Arena arena{node.at("name").string(), node.at("bytes").integer(), std::nullopt};
+  const Node file = node.at("file");
+  if (!file.absent()) arena.file = file.string();
+  return arena;
+}
+
+Binding parse_binding(const Node& node) {
+  return {node.at("arena").integer(), node.at("offset").integer(), node.at("bytes").integer()};
+}
+
+uint64_t parse_size(const Node& node) { return node.integer(); }
+
+Dispatch parse_dispatch(const Node& node) {
+  const std::vector<uint64_t> grid = node.at("grid").list(parse_size);
+  if (grid.size() != 3) throw Error(code::bad_plan, concat(node.path(), ".grid must have 3 elements"));
+  return {node.at("kernel").integer(),
+          {grid[0], grid[1], grid[2]},
+          node.at("bindings").list(parse_binding),
+          node.at("barrier").boolean()};
+}
+
+Entry parse_entry(const Node& node) {
+  return {node.at("name").string(), node.at("dispatches").list(parse_dispatch)};
+}
+
+}  // namespace
+
+uint64_t parse_integer(Napi::Value value, const char* what) {
+  const std::optional<uint64_t> number = as_integer(value);
+  if (!number) expected("an integer from 0 to 2^53", what, value);
+  return *number;
+}
+
+ProgramSpec parse_program_spec(Napi::Value value) {
+  const Node node(value);
+  ProgramSpec spec;
+  spec.source = node.at("source").string();
+  spec.source_name = node.at("sourceName").string();
+  spec.simd_width = node.at("simdWidth").integer();
+  spec.kernels = node.at("kernels").list(parse_kernel);
+  spec.arenas = node.at("arenas").list(parse_arena);
+  spec.entries = node.at("entries").list(parse_entry);
+  spec.headers = node.at("headers").string();
+  spec.cache = node.at("cache").string();
+  const Node clang = node.at("clang");
+  if (!clang.absent()) spec.clang = clang.string();
+  for (const char* name : {"PATH", "HOME", "TMPDIR", "SDKROOT", "DEVELOPER_DIR"})
+    if (const char* setting = std::getenv(name)) spec.environment[name] = setting;
+  return spec;
+}
+
+}  // namespace upgc

@@ -1,0 +1,164 @@
+#include "program_check.h"
+
+#include <algorithm>
+#include <set>
+
+#include "error.h"
+
+namespace upgc {
+namespace {
+
+// Far above any real plan; they keep a damaged one from filling the machine's memory.
+constexpr size_t max_kernels = 4096;
+constexpr size_t max_arenas = 1024;
+constexpr size_t max_entries = 1024;
+constexpr size_t max_dispatches = 1 << 20;
+constexpr size_t max_name_length = 256;
+
+template <class... Parts>
+[[noreturn]] void refuse(const Parts&... parts) {
+  throw Error(code::bad_plan, concat(parts...));
+}
+
+bool is_identifier(const std::string& name) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  return !name.empty() && name.size() <= max_name_length && letter(name[0]) &&
+         std::all_of(name.begin(), name.end(), [&](char c) { return letter(c) || digit(c); });
+}
+
+bool is_printable(const std::string& text) {
+  return std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+}
+
+void check_name(const char* what, size_t index, const std::string& name) {
+  if (name.empty() || name.size() > max_name_length || !is_printable(name))
+    refuse(what, " ", index, " needs a name of 1 to ", max_name_length, " printable characters");
+}
+
+void check_path(const char* what, const std::string& path) {
+  if (path.empty() || !is_printable(path)) refuse(what, " must be a path without control characters");
+}
+
+void check_count(const char* what, size_t count, size_t limit) {
+  if (count > limit) refuse("the plan has ", count, " ", what, "; at most ", limit, " are supported");
+}
+
+void check_argument(const Kernel& kernel, size_t index, const Argument& argument) {
+  const auto where = [&] { return concat("kernel ", kernel.name, ", argument ", index, ": "); };
+  if (argument.kind == ArgumentKind::position) return;
+  if (argument.index > max_argument_index)
+    refuse(where(), "index ", argument.index, " is above ", max_argument_index);
+  if (argument.kind == ArgumentKind::threadgroup && argument.bytes % offset_alignment != 0)
+    refuse(where(), argument.bytes, " bytes of threadgroup memory are not a multiple of ", offset_alignment);
+  // Bounds each size, so that their sum below cannot overflow.
+  if (argument.bytes > max_threadgroup_bytes)
+    refuse(where(), argument.bytes, " bytes of threadgroup memory; a threadgroup has ", max_threadgroup_bytes);
+}
+
+void check_kernel(const ProgramSpec& spec, const Kernel& kernel) {
+  const uint64_t most = spec.simd_width == 1 ? 1 : max_threads;
+  if (kernel.threads < 1 || kernel.threads > most)
+    refuse("kernel ", kernel.name, " has ", kernel.threads, " threads; with simdgroups of ", spec.simd_width,
+           " it can have 1 to ", most);
+  check_count(concat("arguments in kernel ", kernel.name).c_str(), kernel.arguments.size(), 64);
+  std::set<std::pair<ArgumentKind, uint64_t>> seen;
+  for (size_t i = 0; i < kernel.arguments.size(); i++) {
+    const Argument& argument = kernel.arguments[i];
+    check_argument(kernel, i, argument);
+    if (argument.kind != ArgumentKind::position && !seen.insert({argument.kind, argument.index}).second)
+      refuse("kernel ", kernel.name, ", argument ", i, ": index ", argument.index, " is used twice");
+  }
+  if (kernel.threadgroup_bytes() > max_threadgroup_bytes)
+    refuse("kernel ", kernel.name, " needs ", kernel.threadgroup_bytes(), " bytes of threadgroup memory; there are ",
+           max_threadgroup_bytes);
+}
+
+void check_dispatch(const ProgramSpec& spec, const Entry& entry, size_t index) {
+  const Dispatch& dispatch = entry.dispatches[index];
+  if (dispatch.kernel >= spec.kernels.size())
+    refuse("entry ", entry.name, ", dispatch ", index, ": kernel ", dispatch.kernel, " of ", spec.kernels.size(),
+           " does not exist");
+  const Kernel& kernel = spec.kernels[dispatch.kernel];
+  const auto where = [&] { return concat("entry ", entry.name, ", dispatch ", index, " (", kernel.name, "): "); };
+  uint64_t groups = 1;
+  for (const uint64_t size : dispatch.grid) {
+    // Both factors stay below 2^31, so the product cannot overflow.
+    if (size < 1 || size > max_grid || (groups *= size) > max_grid)
+      refuse(where(), "grid ", dispatch.grid[0], " x ", dispatch.grid[1], " x ", dispatch.grid[2],
+             " is not between 1 and ", max_grid, " threadgroups");
+  }
+  if (dispatch.grid[0] * kernel.threads > max_grid)
+    refuse(where(), dispatch.grid[0], " threadgroups of ", kernel.threads, " threads exceed ", max_grid,
+           " threads along x");
+  if (dispatch.bindings.size() != kernel.buffer_count())
+    refuse(where(), dispatch.bindings.size(), " bindings for ", kernel.buffer_count(), " buffer arguments");
+  for (size_t i = 0; i < dispatch.bindings.size(); i++) {
+    const Binding& binding = dispatch.bindings[i];
+    if (binding.arena >= spec.arenas.size())
+      refuse(where(), "binding ", i, " names arena ", binding.arena, " of ", spec.arenas.size());
+    if (binding.offset % offset_alignment != 0)
+      refuse(where(), "binding ", i, " starts at byte ", binding.offset, ", which is not a multiple of ",
+             offset_alignment);
+    const Arena& arena = spec.arenas[binding.arena];
+    if (!in_range(arena, binding.offset, binding.bytes))
+      refuse_range(concat(where(), "binding ", i), binding.offset + binding.bytes, arena);
+  }
+}
+
+}  // namespace
+
+uint64_t Kernel::buffer_count() const {
+  return std::count_if(arguments.begin(), arguments.end(),
+                       [](const Argument& a) { return a.kind == ArgumentKind::buffer; });
+}
+
+uint64_t Kernel::threadgroup_bytes() const {
+  uint64_t total = 0;
+  for (const Argument& argument : arguments)
+    if (argument.kind == ArgumentKind::threadgroup) total += argument.bytes;
+  return total;
+}
+
+bool is_position(const std::string& name) {
+  static const std::set<std::string> positions = {
+      "thread_position_in_grid",       "threadgroup_position_in_grid", "thread_position_in_threadgroup",
+      "thread_index_in_threadgroup",   "thread_index_in_simdgroup",    "simdgroup_index_in_threadgroup",
+      "simdgroups_per_threadgroup",    "threads_per_threadgroup",      "threadgroups_per_grid",
+      "threads_per_simdgroup",         "threads_per_grid"};
+  return positions.count(name) != 0;
+}
+
+void refuse_range(const std::string& what, uint64_t end, const Arena& arena) {
+  refuse(what, " ends at byte ", end, " of arena ", arena.name, ", which has ", arena.bytes, " bytes");
+}
+
+void check_program(const ProgramSpec& spec) {
+  if (spec.simd_width != 1 && spec.simd_width != 32)
+    refuse("simdWidth is ", spec.simd_width, "; it can be 1 or 32");
+  check_path("sourceName", spec.source_name);
+  check_path("headers", spec.headers);
+  check_path("cache", spec.cache);
+  check_count("kernels", spec.kernels.size(), max_kernels);
+  check_count("arenas", spec.arenas.size(), max_arenas);
+  check_count("entries", spec.entries.size(), max_entries);
+  std::set<std::string> names;
+  for (size_t i = 0; i < spec.kernels.size(); i++) {
+    const Kernel& kernel = spec.kernels[i];
+    if (!is_identifier(kernel.name)) refuse("the name of kernel ", i, " is not an identifier");
+    if (!names.insert(kernel.name).second) refuse("the plan has two kernels named ", kernel.name);
+    check_kernel(spec, kernel);
+  }
+  for (size_t i = 0; i < spec.arenas.size(); i++) {
+    check_name("arena", i, spec.arenas[i].name);
+    if (spec.arenas[i].file) check_path("an arena's file", *spec.arenas[i].file);
+  }
+  for (size_t i = 0; i < spec.entries.size(); i++) {
+    const Entry& entry = spec.entries[i];
+    check_name("entry", i, entry.name);
+    check_count(concat("dispatches in entry ", entry.name).c_str(), entry.dispatches.size(), max_dispatches);
+    for (size_t d = 0; d < entry.dispatches.size(); d++) check_dispatch(spec, entry, d);
+  }
+}
+
+}  // namespace upgc
