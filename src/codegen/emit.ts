@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import Handlebars from 'handlebars';
-import { z } from 'zod';
+import { packageVersion } from '../version.js';
 import { Layout } from '../passes/access.js';
 import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
@@ -22,10 +22,6 @@ export interface Launch {
   /** What its buffers are bound to, in order. */
   readonly operands: readonly Operand[];
 }
-
-export const packageVersion = z
-  .object({ version: z.string() })
-  .parse(JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))).version;
 
 const folder = new URL('../../src/codegen/templates/', import.meta.url);
 const source = (name: string): string => readFileSync(new URL(name, folder), 'utf8');
@@ -83,8 +79,6 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
     model,
     target: target.name,
     version: packageVersion,
-    vector: target.vector,
-    half: target.vector / 2,
     kernels: texts,
   });
   return { text, kernels, launches };

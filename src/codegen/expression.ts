@@ -94,8 +94,7 @@ function innerIndex(strides: readonly number[], axes: readonly number[]): string
     const stride = strides[axis] ?? 0;
     const outer = groups.at(-1);
     if (length === 1) return;
-    if (outer && outer.stride === stride * length)
-      [outer.length, outer.stride] = [outer.length * length, stride];
+    if (outer?.stride === stride * length) [outer.length, outer.stride] = [outer.length * length, stride];
     else groups.push({ length, stride });
   });
   let inside = 1;

@@ -44,7 +44,7 @@ interface Site {
 }
 
 interface Written {
-  /** The name without what every kernel's name has; `%` stands for the fused steps. */
+  /** The name without the suffixes that any kernel's name can have. */
   readonly name: string;
   readonly context: Readonly<Record<string, unknown>>;
   readonly threads: number;
@@ -67,8 +67,9 @@ const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
 /** Decides the text of a kernel: names, literals, arguments, launch size. */
 export function writeKernel(kernel: Kernel, entry: Entry, layout: Layout, target: Target): KernelText {
   const list = new ArgumentList();
-  const stored = kernel.append?.inputs[1] ?? kernel.result;
-  const iteration = iterationOf(stored.type, entry.graph.dims);
+  // The axes of the value as it is computed; an append stores the same elements, perhaps under another shape.
+  const computed = kernel.epilogue.at(-1) ?? kernel.anchors[0] ?? kernel.append?.inputs[1] ?? kernel.result;
+  const iteration = iterationOf(computed.type, entry.graph.dims);
   const site: Site = { kernel, entry, layout, target, list, iteration };
   const written = writers[kernel.kind](site);
   const token = iteration.rows > 1 ? ['const uint t = group.x;', 'if (t >= step.tokens) return;'] : [];
@@ -121,15 +122,18 @@ function writeStore(site: Site, needsStep = false): Record<string, unknown> {
   return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
 }
 
-/** The main part of a loop in which each of `lanes` takes `vector` contiguous elements at a time, and what is left. */
-function strip(
-  length: number,
-  lanes: number,
-  vector: number,
-): { main: number; stride: number; tail: readonly object[] } {
+/** A loop in which each of `lanes` takes `vector` contiguous elements at a time, and what is left, one at a time. */
+function strip(length: number, lanes: number, vector: number) {
   const stride = lanes * vector;
   const main = Math.floor(length / stride) * stride;
-  return { main, stride, tail: main < length ? [{}] : [] };
+  return {
+    main,
+    stride,
+    whole: main > 0 ? [{}] : [],
+    tail: main < length ? [{}] : [],
+    tailSteps: ceilDiv(length - main, lanes),
+    tailStart: sum(String(main), times('j', lanes)),
+  };
 }
 
 function writeLinear(site: Site): Written {
@@ -192,6 +196,8 @@ function writeLinear(site: Site): Written {
       vector: target.vector,
       simdWidth: target.simdWidth,
       parts,
+      // Clang would vectorise across the rows, which costs more in transposing the sums than it saves.
+      loopHints: target.simdWidth === 1 ? ['    #pragma clang loop vectorize(disable)'] : [],
       firstRow: times(
         inParentheses(sum(times('group.y', simdgroups), simdgroups > 1 ? 'simdgroup' : '')),
         rows,

@@ -38,10 +38,10 @@ export interface Op<N extends string, I extends readonly string[], A> {
   /** Whether row t of the result depends on row t of the inputs alone. */
   readonly tokenwise: boolean;
   /** The result's type; calls `reject` when the inputs do not fit. */
-  infer(inputs: Named<I, TensorType>, attrs: A): TensorType;
+  infer: (inputs: Named<I, TensorType>, attrs: A) => TensorType;
   /** The meaning, in float64 and plain loops; `shape` is the result's. */
-  evaluate(inputs: Named<I, NdArray>, attrs: A, shape: readonly number[]): Float64Array;
-  cost(inputs: Named<I, readonly number[]>, attrs: A, shape: readonly number[]): Cost;
+  evaluate: (inputs: Named<I, NdArray>, attrs: A, shape: readonly number[]) => Float64Array;
+  cost: (inputs: Named<I, readonly number[]>, attrs: A, shape: readonly number[]) => Cost;
 }
 
 export function defineOp<const N extends string, const I extends readonly string[], A>(

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { UserError, type Span } from '../diagnostic.js';
+import { formatSpan, UserError, type Span } from '../diagnostic.js';
 import { makeGraph, makeNode, type Graph, type Node, type Origin } from './graph.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from './ops/index.js';
 import { formatType, type DType, type Dim } from './type.js';
@@ -58,14 +58,17 @@ function origin(): Origin {
   };
 }
 
-function apply<N extends OpName>(op: N, inputs: readonly Node[], attrs: unknown): Tensor {
+function apply(op: OpName, inputs: readonly Node[], attrs: unknown): Tensor {
   const { scope } = inModel(op);
   const span = currentSite?.span;
   const detail = { span, within: scope === '' ? undefined : scope };
   const parsed = ops[op].attrs.safeParse(attrs);
-  if (!parsed.success) throw new UserError(`${op}: ${z.prettifyError(parsed.error)}`, detail);
+  if (!parsed.success) {
+    const wrong = parsed.error.issues.map(({ path, message }) => [...path.map(String), message].join(': '));
+    throw new UserError(`${op}: ${wrong.join('; ')}`, detail);
+  }
   try {
-    return makeNode(op, inputs, parsed.data as AttrsOf<N>, origin());
+    return makeNode(op, inputs, parsed.data as AttrsOf<OpName>, origin());
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     const notes = inputs.flatMap((input, i) =>
@@ -79,9 +82,7 @@ function originNote(name: string, node: Node): string[] {
   const { span } = node.origin;
   if (!span) return [];
   const what = node.op === 'weight' ? `weight '${node.attrs.name}'` : `the result of ${node.op}`;
-  return [
-    `${name.replace('?', '')} ${formatType(node.type)} is ${what} at ${span.file}:${span.line}:${span.column}`,
-  ];
+  return [`${name.replace('?', '')} ${formatType(node.type)} is ${what} at ${formatSpan(span)}`];
 }
 
 type TensorsFor<I extends readonly string[], Optional> = I extends readonly [
@@ -139,7 +140,7 @@ export const argmax = operation('argmax');
 
 /** A leaf is made once: asking again for the same weight gives the same value. */
 function leaf(key: string, make: () => Node): Node {
-  const { leaves } = inModel('a leaf');
+  const { leaves } = inModel(key);
   const known = leaves.get(key) ?? make();
   leaves.set(key, known);
   return known;
@@ -171,6 +172,7 @@ export function weight(name: string, shape: readonly number[]): Tensor {
 
 /** Rotary position embedding of x f32[T, H, D]; `dims` of each head turn (all of them by default). */
 export function rope(x: Tensor, options: { readonly theta: number; readonly dims?: number }): Tensor {
+  inModel('rope');
   const width = x.type.shape[2];
   const dims = options.dims ?? (typeof width === 'number' ? width : 0);
   const table = leaf(`rope ${options.theta} ${dims}`, () =>

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import vm from 'node:vm';
 import { Node as AstNode, Project, ts, type CallExpression, type SourceFile } from 'ts-morph';
+import * as diagnostic from '../diagnostic.js';
 import { UserError, type Span } from '../diagnostic.js';
 import { at, type Model, type Site } from './dsl.js';
 import * as dsl from './dsl.js';
@@ -119,11 +120,13 @@ function run(
   });
   const nodeRequire = createRequire(file);
   const importModule = (specifier: string): unknown => {
-    if (specifier === 'upgc') return dsl;
+    if (specifier === 'upgc') return { ...diagnostic, ...dsl };
     const target = importTarget(source, specifier);
     return target && isUserFile(target) ? run(target, project, loaded) : nodeRequire(specifier);
   };
-  const body = vm.compileFunction(outputText, ['exports', 'require', 'module', '__at'], { filename: file });
+  const body = vm.compileFunction(outputText, ['exports', 'require', 'module', '__at'], {
+    filename: file,
+  }) as (...args: unknown[]) => void;
   const locate = (site: number, f: (...args: never[]) => unknown): unknown => {
     const known = sites[site];
     return known ? at(known, f) : f;
@@ -133,8 +136,8 @@ function run(
 }
 
 function importTarget(source: SourceFile, specifier: string): SourceFile | undefined {
-  return source
-    .getImportDeclaration((declaration) => declaration.getModuleSpecifierValue() === specifier)
+  return [...source.getImportDeclarations(), ...source.getExportDeclarations()]
+    .find((declaration) => declaration.getModuleSpecifierValue() === specifier)
     ?.getModuleSpecifierSourceFile();
 }
 
@@ -171,7 +174,7 @@ function variableOf(call: CallExpression): string | undefined {
   const parent = call.getParent();
   return AstNode.isVariableDeclaration(parent) &&
     parent.getInitializer() === call &&
-    AstNode.isIdentifier(parent.getNameNode())
+    parent.getNameNode().isKind(ts.SyntaxKind.Identifier)
     ? parent.getName()
     : undefined;
 }

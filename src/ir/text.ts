@@ -8,15 +8,19 @@ import path from 'node:path';
 export function valueNames(nodes: readonly Node[]): Map<Node, string> {
   const names = new Map<Node, string>();
   const counts = new Map<string, number>();
+  const taken = new Set<string>();
   for (const node of nodes) {
     if (isOp(node, 'weight')) {
       names.set(node, `@${node.attrs.name}`);
       continue;
     }
     const base = isOp(node, 'input', 'state') ? node.attrs.name : (node.origin.name ?? node.op);
-    const count = counts.get(base) ?? 0;
+    let count = counts.get(base) ?? 0;
+    let name = count === 0 ? base : `${base}.${count}`;
+    while (taken.has(name)) name = `${base}.${++count}`;
     counts.set(base, count + 1);
-    names.set(node, `%${base}${count === 0 ? '' : `.${count}`}`);
+    taken.add(name);
+    names.set(node, `%${name}`);
   }
   return names;
 }

@@ -1,8 +1,8 @@
-import { CompilerBug } from '../diagnostic.js';
+import { CompilerBug, UserError } from '../diagnostic.js';
 import { inferType, isLeaf, isOp, type Graph, type Node } from './graph.js';
 import { ops } from './ops/index.js';
 import { formatNode, valueNames } from './text.js';
-import { formatType, sameType } from './type.js';
+import { formatType, sameType, type TensorType } from './type.js';
 
 /**
  * Invariants of a graph:
@@ -13,7 +13,7 @@ import { formatType, sameType } from './type.js';
  *  5. outputs and updates are nodes of the graph, and there is an output;
  *  6. an update has the type of its state;
  *  7. a leaf name stands for one leaf;
- *  8. every named dim but T and C is bound.
+ *  8. every named dim is T or C.
  * Throws CompilerBug, which names the first that is broken and shows the node.
  */
 export function verifyGraph(graph: Graph, after: string): void {
@@ -55,13 +55,22 @@ function verifyNode(node: Node, broken: (node: Node, what: string) => never): vo
     broken(node, `${node.op} takes ${names.join(', ')}, not ${node.inputs.length} inputs`);
   }
   if (!ops[node.op].attrs.safeParse(node.attrs).success) broken(node, 'attributes do not satisfy the schema');
-  const inferred = inferType(
-    node.op,
-    node.inputs.map((input) => input.type),
-    node.attrs,
-  );
+  const inferred = inferredType(node, broken);
   if (!sameType(inferred, node.type)) broken(node, `the type should be ${formatType(inferred)}`);
   for (const dim of node.type.shape) {
     if (typeof dim === 'string' && dim !== 'T' && dim !== 'C') broken(node, `dim ${dim} is not known`);
+  }
+}
+
+function inferredType(node: Node, broken: (node: Node, what: string) => never): TensorType {
+  try {
+    return inferType(
+      node.op,
+      node.inputs.map((input) => input.type),
+      node.attrs,
+    );
+  } catch (error) {
+    if (error instanceof UserError) return broken(node, `the op refuses its inputs: ${error.message}`);
+    throw error;
   }
 }

@@ -5,6 +5,7 @@ import { formatNode, valueNames } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
 import { kernelSources, Layout } from './access.js';
 import type { Entry } from './entry.js';
+import { bytesOf } from './plan-pool.js';
 
 /**
  * Invariants of an entry, on top of those of its graph (src/ir/verify.ts). Once there are kernels:
@@ -13,8 +14,9 @@ import type { Entry } from './entry.js';
  * Once there are epochs:
  *  3. what a kernel reads was made in an earlier epoch, and kernels are listed by epoch.
  * Once there is a pool:
- *  4. every transient result has a buffer, inside the pool and aligned;
- *  5. buffers that are alive in the same epoch do not overlap.
+ *  4. every transient result has a buffer that holds it, inside the pool and aligned;
+ *  5. a buffer is kept from the epoch that makes its value to the last that reads it;
+ *  6. buffers that are alive in the same epoch do not overlap.
  */
 export function verifyEntry(entry: Entry, after: string, alignment: number): void {
   verifyGraph(entry.graph, `${after} (${entry.name})`);
@@ -74,6 +76,7 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
     const transient = !kernel.append && !outputs.has(kernel.result);
     if (transient && !buffered.has(kernel.result)) bug(entry, after, 'a result has no buffer', kernel.result);
   }
+  const uses = epochsOfUse(entry);
   for (const [i, a] of buffers.entries()) {
     if (a.offset % alignment !== 0 || a.offset < 0 || a.offset + a.bytes > bytes) {
       bug(
@@ -83,6 +86,13 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
         a.value,
       );
     }
+    if (a.bytes < bytesOf(a.value, entry.graph.dims)) {
+      bug(entry, after, `a buffer of ${a.bytes} bytes is smaller than its value`, a.value);
+    }
+    const used = uses.get(a.value) ?? [];
+    if (used.some((epoch) => epoch < a.firstEpoch || epoch > a.lastEpoch)) {
+      bug(entry, after, `a value has its buffer in epochs ${a.firstEpoch} to ${a.lastEpoch} only`, a.value);
+    }
     for (const b of buffers.slice(i + 1)) {
       const together = a.firstEpoch <= b.lastEpoch && b.firstEpoch <= a.lastEpoch;
       if (together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) {
@@ -90,4 +100,19 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
       }
     }
   }
+}
+
+/** The epochs in which a kernel makes or reads each value. */
+function epochsOfUse(entry: Entry): ReadonlyMap<Node, readonly number[]> {
+  const layout = new Layout(entry.graph);
+  const uses = new Map<Node, number[]>();
+  for (const kernel of entry.kernels) {
+    const epoch = entry.epochs.get(kernel) ?? 0;
+    for (const value of [kernel.result, ...kernelSources(kernel, layout)]) {
+      const known = uses.get(value) ?? [];
+      known.push(epoch);
+      uses.set(value, known);
+    }
+  }
+  return uses;
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../diagnostic.js';
+import { shown } from '../input-file.js';
 
 /** The contract between compiler and runtime: plan.json of a build folder. */
 
@@ -122,11 +123,11 @@ export const buildFiles = { plan: 'plan.json', kernels: 'kernels.metal', weights
 
 /** Reads and checks the plan of a build folder; throws UserError naming the file and the field. */
 export function readPlan(dir: string): Plan {
-  const file = path.join(dir, buildFiles.plan);
+  const file = shown(path.join(dir, buildFiles.plan));
   const advice = 'compile the model again: upgc compile <model.graph.ts> --out DIR';
   let text: string;
   try {
-    text = readFileSync(file, 'utf8');
+    text = readFileSync(path.join(dir, buildFiles.plan), 'utf8');
   } catch {
     throw new UserError(`${file} cannot be read: '${dir}' is not a build folder`, { notes: [advice] });
   }
@@ -135,7 +136,7 @@ export function readPlan(dir: string): Plan {
     json = JSON.parse(text);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new UserError(`${file} is not JSON: it is damaged or cut short (${reason})`, { notes: [advice] });
+    throw new UserError(`${file} is not valid JSON: it is damaged or cut short`, { notes: [reason, advice] });
   }
   const version = z.object({ version: z.unknown() }).safeParse(json);
   if (version.success && version.data.version !== planVersion) {

@@ -98,6 +98,8 @@ export class Session {
     try {
       this.checkTokens([...this.pending, ...tokens]);
       this.pending.push(...tokens);
+      // Whether a first token begins a text, and so loses its leading space, depends on what came before.
+      for (const id of this.pending) text?.push(id);
       for (
         let produced = 0;
         produced < maxTokens && this.position + this.pending.length <= this.plan.context;

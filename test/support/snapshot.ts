@@ -1,12 +1,14 @@
 import { renderError } from '../../src/diagnostic.js';
 
 /**
- * `text` with what differs between machines made alike: the folder `dir` becomes `<dir>`, and the JSON parser's own
+ * `text` with what differs between machines made alike: the folder `dir` becomes `<dir>`, paths in the project
+ * become relative, and the JSON parser's own
  * words, which change with the version of Node, become `<parser's message>`.
  */
 export function normalise(text: string, dir: string): string {
   return text
     .replaceAll(dir, '<dir>')
+    .replaceAll(`${process.cwd()}/`, '')
     .replaceAll(/(?<=note: )(?:Unexpected|Expected|Unterminated|Bad) .*/g, "<parser's message>");
 }
 

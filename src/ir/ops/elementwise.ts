@@ -5,8 +5,8 @@ import { elementCount, formatType, sameShape, type TensorType } from '../type.js
 const none = z.object({});
 
 /** Real inputs give f32: activations are computed and stored in single precision. */
-function realResult(x: TensorType): TensorType {
-  if (x.dtype === 'i32') reject(`x must be real numbers, not ${formatType(x)}`);
+function realResult(x: TensorType, name = 'x'): TensorType {
+  if (x.dtype === 'i32') reject(`${name} must be real numbers, not ${formatType(x)}`);
   return { dtype: 'f32', shape: x.shape };
 }
 
@@ -16,7 +16,7 @@ function broadcastResult(a: TensorType, b: TensorType): TensorType {
     reject(`b ${formatType(b)} must have the shape of a ${formatType(a)}, or of its last axes`);
   }
   if (b.dtype === 'i32') reject(`b must be real numbers, not ${formatType(b)}`);
-  return realResult(a);
+  return realResult(a, 'a');
 }
 
 function mapUnary(x: NdArray, f: (x: number) => number): Float64Array {

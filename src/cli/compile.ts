@@ -1,0 +1,101 @@
+import cliProgress from 'cli-progress';
+import { Command, Option } from 'commander';
+import { compile, targets, type CompileSummary } from '../compiler.js';
+import { relativeTo } from '../diagnostic.js';
+import { checkStage, stageNames } from '../passes/pipeline.js';
+import { wholeNumber } from './arguments.js';
+import { formatBytes, formatCount } from './format.js';
+
+interface CompileFlags {
+  readonly target: 'auto' | keyof typeof targets;
+  readonly weights?: string;
+  readonly context?: number;
+  readonly chunk?: number;
+  readonly out?: string;
+  readonly dump?: string;
+  readonly stopAfter?: string;
+  readonly json?: boolean;
+}
+
+export function compileCommand(): Command {
+  return new Command('compile')
+    .description(
+      'Compile a model into a build folder: plan.json, kernels.metal and, with --weights, weights.bin',
+    )
+    .argument('<model.graph.ts>', 'the file whose default export is the model')
+    .addOption(
+      new Option('--target <name>', 'what to compile for')
+        .choices(['auto', ...Object.keys(targets)])
+        .default('auto', 'auto: the best device of this machine'),
+    )
+    .option('--weights <dir>', 'checkpoint folder: config.json, model.safetensors, tokenizer.json')
+    .option(
+      '--context <n>',
+      'tokens that the KV cache holds (default: what the model was made for)',
+      wholeNumber(1),
+    )
+    .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1))
+    .option('--out <dir>', 'the build folder (default: build/<model>)')
+    .option('--dump <pass>', `print the model after a pass: ${stageNames.join(', ')}`)
+    .option('--stop-after <pass>', 'end after a pass, writing nothing')
+    .option('--json', 'print the summary as JSON')
+    .action(run);
+}
+
+async function run(model: string, flags: CompileFlags): Promise<void> {
+  const { dump, json = false, ...rest } = flags;
+  if (dump !== undefined) checkStage(dump);
+  // With --json, stdout is JSON alone.
+  const dumpTo = json ? process.stderr : process.stdout;
+  const bar = new cliProgress.SingleBar({
+    format: 'weights {bar} {percentage}% of {size}, {eta_formatted} left',
+    stream: process.stderr,
+    noTTYOutput: false,
+    clearOnComplete: true,
+    hideCursor: true,
+  });
+  let started = false;
+  const summary = await compile({
+    model,
+    ...rest,
+    onStage: (stage, text) => {
+      if (stage === dump) dumpTo.write(text());
+    },
+    onProgress: (done, total) => {
+      if (!process.stderr.isTTY) return;
+      if (!started) bar.start(total, 0, { size: formatBytes(total) });
+      started = true;
+      bar.update(done);
+    },
+  }).finally(() => bar.stop());
+  if (!summary) return;
+  if (json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
+  else if (dump === undefined) process.stdout.write(formatSummary(summary));
+  else process.stderr.write(formatSummary(summary));
+}
+
+function formatSummary(summary: CompileSummary): string {
+  const { entries } = summary;
+  const entryLine = (name: keyof typeof entries): string => {
+    const { dispatches, barriers, pool } = entries[name];
+    return `${dispatches} dispatches, ${barriers} barriers, pool ${formatBytes(pool.bytes)} (at least ${formatBytes(pool.lowerBound)})`;
+  };
+  const rows: readonly (readonly [string, string])[] = [
+    [
+      'model',
+      `${summary.model}, ${formatCount(summary.parameters)} parameters, context ${formatCount(summary.context)}`,
+    ],
+    ['target', summary.target],
+    [
+      'nodes',
+      `${summary.nodes} → ${summary.kernels} kernels, ${summary.dispatchesPerLayer} dispatches a layer`,
+    ],
+    ['decode', entryLine('decode')],
+    ['prefill', entryLine('prefill')],
+    ['KV cache', formatBytes(summary.kvBytes)],
+    ['weights', formatBytes(summary.weightBytes)],
+    ['total', `${formatBytes(summary.totalBytes)} of device memory`],
+    ['written', `${relativeTo(process.cwd(), summary.out)} in ${(summary.ms / 1000).toFixed(1)} s`],
+  ];
+  return rows.map(([label, text]) => `${label.padEnd(9)} ${text}\n`).join('');
+}

@@ -1,0 +1,106 @@
+import { Command } from 'commander';
+import { UserError } from '../diagnostic.js';
+import { Session, type GenerateOptions } from '../runtime/index.js';
+import { nonNegative, tokenList, wholeNumber } from './arguments.js';
+import { rate } from './format.js';
+
+interface RunFlags {
+  readonly prompt?: string;
+  readonly tokens?: number[];
+  readonly maxTokens?: number;
+  readonly greedy?: boolean;
+  readonly temperature?: number;
+  readonly seed?: number;
+  readonly ignoreEos?: boolean;
+  readonly device: string;
+  readonly json?: boolean;
+}
+
+export function runCommand(): Command {
+  return new Command('run')
+    .description('Generate text with a compiled model. Text goes to stdout, statistics to stderr')
+    .argument('<build dir>', 'the folder that compile wrote')
+    .option('--prompt <text>', 'text to go on from (default: the beginning of a text)')
+    .option('--tokens <ids>', 'token ids to go on from, like 1,2,3', tokenList)
+    .option(
+      '--max-tokens <n>',
+      'most tokens to generate (default: as many as the context holds)',
+      wholeNumber(0),
+    )
+    .option('--greedy', 'always take the likeliest token')
+    .option('--temperature <t>', 'divides the logits before sampling', nonNegative)
+    .option('--seed <n>', 'seed of the sampler (default: random)', wholeNumber(0))
+    .option('--ignore-eos', 'go on after an end-of-sequence token')
+    .option('--device <name>', 'where to run', 'auto')
+    .option('--json', 'print tokens, text and statistics as JSON')
+    .action(run);
+}
+
+async function run(dir: string, flags: RunFlags): Promise<void> {
+  if (flags.prompt !== undefined && flags.tokens !== undefined) {
+    throw new UserError('give --prompt or --tokens, not both');
+  }
+  const session = await Session.open(dir, { device: flags.device });
+  try {
+    const result = await generate(session, flags);
+    if (flags.json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
+    else {
+      process.stdout.write('\n');
+      process.stderr.write(
+        `prefill ${result.prefill.tokens} tokens, ${result.prefill.tokensPerSecond} tokens/s; ` +
+          `decode ${result.decode.tokens} tokens, ${result.decode.tokensPerSecond} tokens/s\n`,
+      );
+    }
+  } finally {
+    session.close();
+  }
+}
+
+async function generate(session: Session, flags: RunFlags) {
+  const start = firstTokens(session, flags);
+  const tokens: number[] = [];
+  let text = '';
+  const began = performance.now();
+  let firstAt = began;
+  for await (const token of session.generate(start, generateOptions(flags))) {
+    if (tokens.length === 0) firstAt = performance.now();
+    tokens.push(token.id);
+    text += token.text;
+    if (!flags.json)
+      process.stdout.write(session.tokenizer ? token.text : `${tokens.length > 1 ? ',' : ''}${token.id}`);
+  }
+  // The step that reads the prompt also makes the first token.
+  const decoded = Math.max(0, tokens.length - 1);
+  return {
+    tokens,
+    text,
+    prefill: { tokens: start.length, tokensPerSecond: rate(start.length, firstAt - began) },
+    decode: { tokens: decoded, tokensPerSecond: rate(decoded, performance.now() - firstAt) },
+    stats: session.stats,
+  };
+}
+
+function generateOptions({ maxTokens, greedy, temperature, seed, ignoreEos }: RunFlags): GenerateOptions {
+  return {
+    ...(maxTokens === undefined ? {} : { maxTokens }),
+    ...(greedy === undefined ? {} : { greedy }),
+    ...(temperature === undefined ? {} : { temperature }),
+    ...(seed === undefined ? {} : { seed }),
+    ...(ignoreEos === undefined ? {} : { ignoreEos }),
+  };
+}
+
+function firstTokens(session: Session, { prompt, tokens }: RunFlags): readonly number[] {
+  if (tokens) return tokens;
+  if (prompt !== undefined) {
+    if (session.tokenizer) return session.tokenizer.encode(prompt);
+    throw new UserError('this build has no tokenizer.json, so it cannot read a --prompt', {
+      notes: ['give --tokens 1,2,3'],
+    });
+  }
+  const { bosToken } = session.plan.model;
+  if (bosToken !== null) return [bosToken];
+  throw new UserError('this model has no beginning-of-sequence token', {
+    notes: ['give a --prompt or --tokens'],
+  });
+}

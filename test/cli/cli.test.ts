@@ -1,0 +1,196 @@
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { sharedFolder, temporaryFolder } from '../support/temporary.js';
+
+interface Result {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the built command as a user would: `upgc …`. */
+function upgc(...args: readonly string[]): Promise<Result> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, ['dist/cli/main.js', ...args], (error, stdout, stderr) => {
+      const code = typeof error?.code === 'number' ? error.code : error ? -1 : 0;
+      resolve({ code, stdout, stderr });
+    });
+  });
+}
+
+const llama = ['models/llama.graph.ts', '--weights', 'examples/stories260k'];
+let build: string;
+
+beforeAll(async () => {
+  build = path.join(sharedFolder(), 'build');
+  expect(await upgc('compile', ...llama, '--out', build)).toMatchObject({ code: 0 });
+});
+
+describe('upgc', () => {
+  it.each([[[]], [['compile']], [['run']]])('explains itself: %s --help', async (command) => {
+    const { code, stdout } = await upgc(...command, '--help');
+    expect(code).toBe(0);
+    expect(stdout).toMatchSnapshot();
+  });
+
+  it('fails with usage on what it does not know', async () => {
+    expect(await upgc('complie')).toMatchObject({ code: 1, stdout: '' });
+    expect(await upgc('run')).toMatchObject({ code: 1, stdout: '' });
+    expect(await upgc('compile', ...llama, '--context', 'many')).toMatchObject({ code: 1, stdout: '' });
+    expect(await upgc('compile', ...llama, '--target', 'tpu')).toMatchObject({ code: 1, stdout: '' });
+  });
+
+  it('prints its version', async () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    expect(await upgc('--version')).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+  });
+});
+
+describe('upgc compile', () => {
+  it('writes a whole build folder and nothing else', () => {
+    expect(readdirSync(build).sort()).toEqual([
+      'kernels.metal',
+      'plan.json',
+      'tokenizer.json',
+      'tokenizer_config.json',
+      'weights.bin',
+    ]);
+  });
+
+  it('prints its summary as JSON', async () => {
+    const { code, stdout, stderr } = await upgc(
+      'compile',
+      ...llama,
+      '--json',
+      '--target',
+      'metal',
+      '--out',
+      temporaryFolder(),
+    );
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const summary = JSON.parse(stdout) as Record<string, unknown>;
+    const entry = {
+      dispatches: expect.any(Number),
+      barriers: expect.any(Number),
+      pool: { bytes: expect.any(Number), lowerBound: expect.any(Number) },
+    };
+    expect(summary).toMatchObject({
+      model: 'llama',
+      target: 'metal',
+      nodes: expect.any(Number),
+      kernels: expect.any(Number),
+      dispatchesPerLayer: 11,
+      entries: { decode: entry, prefill: entry },
+      kvBytes: 2 * 5 * 512 * 32 * 4,
+      weightBytes: 260032 * 4,
+      totalBytes: expect.any(Number),
+      ms: expect.any(Number),
+    });
+  });
+
+  it('dumps a pass to stdout and keeps --json apart from it', async () => {
+    const dump = await upgc('compile', ...llama, '--dump', 'fuse-layers', '--stop-after', 'fuse-layers');
+    expect(dump).toMatchObject({ code: 0, stderr: '' });
+    expect(dump.stdout).toContain('kernel k0 embed {');
+    const both = await upgc('compile', ...llama, '--dump', 'load', '--json', '--out', temporaryFolder());
+    expect(both.stderr).toContain('graph llama {');
+    expect(JSON.parse(both.stdout)).toMatchObject({ model: 'llama' });
+  });
+
+  it('writes nothing when it stops early or fails', async () => {
+    const out = path.join(temporaryFolder(), 'build');
+    expect(await upgc('compile', ...llama, '--stop-after', 'load', '--out', out)).toMatchObject({
+      code: 0,
+      stdout: '',
+    });
+    const failed = await upgc('compile', ...llama, '--dump', 'fuse-layer', '--out', out);
+    expect(failed).toEqual({
+      code: 1,
+      stdout: '',
+      stderr:
+        "error: there is no pass 'fuse-layer'; did you mean 'fuse-layers'?\n" +
+        ' note: passes: load, insert-kv-cache, narrow-last, fuse-layers, schedule, plan-pool\n',
+    });
+    expect(existsSync(out)).toBe(false);
+  });
+});
+
+describe('upgc run', () => {
+  const greedyText = readFileSync('test/fixtures/stories260k/greedy.txt', 'utf8');
+
+  it('streams text to stdout and statistics to stderr', async () => {
+    const { code, stdout, stderr } = await upgc(
+      'run',
+      build,
+      '--greedy',
+      '--max-tokens',
+      '22',
+      '--device',
+      'cpu',
+    );
+    expect(code).toBe(0);
+    expect(greedyText.startsWith(stdout.trimEnd())).toBe(true);
+    expect(stdout.length).toBeGreaterThan(30);
+    expect(stderr).toMatch(/^prefill 1 tokens, [\d.]+ tokens\/s; decode 21 tokens, [\d.]+ tokens\/s\n$/);
+  });
+
+  it('prints JSON', async () => {
+    const { code, stdout } = await upgc(
+      'run',
+      build,
+      '--greedy',
+      '--max-tokens',
+      '5',
+      '--tokens',
+      '1,403,407',
+      '--json',
+    );
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toEqual({
+      tokens: [261, 378, 432, 383, 286],
+      text: ' a time, there was',
+      prefill: { tokens: 3, tokensPerSecond: expect.any(Number) },
+      decode: { tokens: 4, tokensPerSecond: expect.any(Number) },
+      stats: {
+        deviceAllocations: 0,
+        submissions: 5,
+        dispatchesPerStep: { decode: 59, prefill: 59, score: 58 },
+        bytes: { pool: expect.any(Number), state: 655360, weights: expect.any(Number) },
+      },
+    });
+  });
+
+  it('goes on from a prompt', async () => {
+    const { stdout } = await upgc(
+      'run',
+      build,
+      '--greedy',
+      '--max-tokens',
+      '16',
+      '--prompt',
+      'Once upon a time',
+    );
+    expect(stdout.length).toBeGreaterThan(30);
+    expect(greedyText.startsWith(`Once upon a time${stdout.trimEnd()}`)).toBe(true);
+  });
+
+  it('samples the same text from the same seed', async () => {
+    const sample = (seed: string): Promise<Result> =>
+      upgc('run', build, '--max-tokens', '30', '--seed', seed);
+    const [a, b, c] = await Promise.all([sample('7'), sample('7'), sample('8')]);
+    expect(a.stdout).toBe(b.stdout);
+    expect(a.stdout).not.toBe(c.stdout);
+  });
+
+  it('fails with one clear message', async () => {
+    expect(await upgc('run', build, '--device', 'tpu')).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: "error: there is no device 'tpu'\n note: devices of this build of upgc: cpu\n",
+    });
+    expect(await upgc('run', build, '--prompt', 'a', '--tokens', '1')).toMatchObject({ code: 1, stdout: '' });
+    expect(await upgc('run', path.join(build, 'nothing'))).toMatchObject({ code: 1, stdout: '' });
+  });
+});

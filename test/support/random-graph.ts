@@ -1,0 +1,444 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import fc from 'fast-check';
+import * as dsl from '../../src/ir/dsl.js';
+import type { Model, Tensor } from '../../src/ir/dsl.js';
+import { isOp, type Graph } from '../../src/ir/graph.js';
+import { elementCount, type Dim, type DType } from '../../src/ir/type.js';
+import { targets, type TargetName } from '../../src/passes/target.js';
+import { writeSafetensors, type StoredTensor } from './safetensors.js';
+
+/**
+ * Random models. A recipe is plain data that fast-check can shrink and print: a list of steps, each with four numbers
+ * that choose operands among the values there are (0: the latest), sizes and variants. Every recipe is a valid model:
+ * a step that finds no fitting operand adds nothing.
+ */
+export interface Recipe {
+  readonly target: TargetName;
+  /** Tokens of the text. */
+  readonly tokens: number;
+  readonly chunk: number;
+  /** Tokens of the context past the text. */
+  readonly spare: number;
+  /** Rows of the embedding table; the logits are of so many ids or fewer. */
+  readonly vocabulary: number;
+  readonly width: number;
+  readonly steps: readonly Step[];
+  readonly result: ResultStep;
+}
+
+interface Numbers {
+  readonly a: number;
+  readonly b: number;
+  readonly c: number;
+  readonly d: number;
+}
+
+export interface Step extends Numbers {
+  readonly op: StepName;
+}
+
+export interface ResultStep extends Numbers {
+  readonly kind: ResultName;
+}
+
+const weightDtypes = ['f32', 'f16', 'bf16'] as const;
+const factors = [0.5, -1, 0.1, 3, 1 / 3, 1.25] as const;
+
+const pick = <T>(list: readonly [T, ...T[]], index: number): T => list[index % list.length] ?? list[0];
+
+const rank = (x: Tensor): number => x.type.shape.length;
+/** Elements of a token. */
+const perToken = (x: Tensor): number => elementCount(x.type.shape.slice(1).map(Number));
+const widthOf = (x: Tensor): number => (rank(x) > 1 ? Number(x.type.shape.at(-1)) : 1);
+const sameShape = (x: Tensor, y: Tensor): boolean => x.type.shape.join() === y.type.shape.join();
+
+function divisors(n: number): [number, ...number[]] {
+  return [1, ...Array.from({ length: n - 1 }, (_, i) => i + 2).filter((d) => n % d === 0)];
+}
+
+/** A model while its steps are taken. */
+class Building {
+  readonly values: Tensor[] = [];
+  readonly matrices: Tensor[] = [];
+  /** How many factors of order 1 a value is a product of, so that no power overflows. */
+  private readonly degrees = new Map<Tensor, number>();
+  private count = 0;
+
+  push(x: Tensor, degree: number): void {
+    this.values.push(x);
+    this.degrees.set(x, degree);
+  }
+
+  degree(...values: readonly Tensor[]): number {
+    return Math.max(...values.map((x) => this.degrees.get(x) ?? 1));
+  }
+
+  /** One of the values that fit, counted from the latest. */
+  value(index: number, fits: (x: Tensor) => boolean = () => true): Tensor | undefined {
+    const fitting = this.values.filter(fits).reverse();
+    return fitting[index % Math.max(1, fitting.length)];
+  }
+
+  weight(kind: WeightKind, shape: readonly number[], dtype: number): Tensor {
+    return dsl.weight(`w${this.count++}.${pick(weightDtypes, dtype)}.${kind}`, shape);
+  }
+
+  linear(x: Tensor, n: number, { dtype, bias }: { dtype: number; bias: boolean }): Tensor {
+    const matrix = this.weight('matrix', [n, widthOf(x)], dtype);
+    this.matrices.push(matrix);
+    return bias
+      ? dsl.linear(x, matrix, this.weight('vector', [n], Math.floor(dtype / 3)))
+      : dsl.linear(x, matrix);
+  }
+
+  /** A vector of factors around 1: a weight, or computed from weights. */
+  factors(shape: readonly number[], variant: number, dtype: number): Tensor {
+    const plain = this.weight('factor', shape, dtype);
+    if (variant % 4 === 1) return dsl.add(plain, this.weight('vector', shape, dtype + 1));
+    if (variant % 4 === 2) return dsl.scale(dsl.silu(plain), { by: 1.25 });
+    return plain;
+  }
+}
+
+const rows = (x: Tensor): boolean => rank(x) === 2;
+const heads = (x: Tensor): boolean => rank(x) === 3;
+const hasAxis = (x: Tensor): boolean => rank(x) >= 2;
+
+function selfAttention(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
+  const groups = 1 + (b % 3);
+  const queries = groups * (1 + (c % 3));
+  const size = 2 + (d % 19);
+  const options = { dtype: d, bias: Math.floor(b / 3) % 2 === 1 };
+  const sizes = [queries * size, groups * size, groups * size] as const;
+  const [q, k, v] =
+    Math.floor(c / 3) % 2 === 0
+      ? dsl.split(m.linear(x, (queries + 2 * groups) * size, options), sizes)
+      : sizes.map((n) => m.linear(x, n, options));
+  if (!q || !k || !v) return x;
+  const variant = Math.floor(d / 19) % 3;
+  const dims = variant === 0 ? 2 * Math.floor(size / 2) : 2 * (1 + (b % Math.floor(size / 2)));
+  const turned = (y: Tensor): Tensor => (variant === 2 ? y : dsl.rope(y, { theta: 10000, dims }));
+  const mixed = dsl.attention(
+    turned(dsl.splitHeads(q, queries)),
+    turned(dsl.splitHeads(k, groups)),
+    dsl.splitHeads(v, groups),
+    { causal: true },
+  );
+  const output = m.linear(dsl.mergeHeads(mixed), widthOf(x), options);
+  return variant === 1 ? dsl.add(output, x) : dsl.add(x, output);
+}
+
+function gatedMlp(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
+  const n = 1 + (b % 70);
+  const options = { dtype: d, bias: Math.floor(b / 70) % 3 === 1 };
+  const activation = c % 2 === 0 ? dsl.silu : dsl.gelu;
+  const form = Math.floor(c / 2) % 4;
+  const [first, second] =
+    form < 2
+      ? dsl.split(m.linear(x, 2 * n, options), [n, n])
+      : [m.linear(x, n, options), m.linear(x, n, options)];
+  const hidden = form % 2 === 0 ? dsl.mul(activation(first), second) : dsl.mul(first, activation(second));
+  return dsl.add(x, m.linear(hidden, widthOf(x), options));
+}
+
+function reshaped(x: Tensor, { b, c, d }: Numbers): Tensor {
+  const n = perToken(x);
+  const outer = pick(divisors(n), c);
+  const middle = pick(divisors(n / outer), d);
+  const forms: readonly [Dim[], ...Dim[][]] = [
+    ['T', outer, n / outer],
+    ['T', n],
+    ['T', outer, middle, n / outer / middle],
+    n === 1 ? ['T'] : ['T', n / outer, outer],
+  ];
+  const shape = pick(forms, b);
+  if (rows(x) && shape.length === 3) return dsl.splitHeads(x, Number(shape[1]));
+  return shape.length === 2 && d % 2 === 0 ? dsl.mergeHeads(x) : dsl.reshape(x, { shape });
+}
+
+/** What each step adds to a model. The first ones are what failures shrink towards. */
+const steps = {
+  linear: (m: Building, { a, b, c, d }: Numbers) => {
+    const x = m.value(a, rows);
+    if (!x) return;
+    const tied = m.matrices.find((matrix) => matrix.type.shape[1] === widthOf(x));
+    const y =
+      tied && d % 5 === 4 ? dsl.linear(x, tied) : m.linear(x, 1 + (b % 70), { dtype: d, bias: c % 2 === 1 });
+    m.push(y, m.degree(x));
+  },
+  add: (m: Building, { a, b }: Numbers) => {
+    const x = m.value(a);
+    const y = x && m.value(b, (other) => sameShape(x, other));
+    if (x && y) m.push(dsl.add(x, y), m.degree(x, y));
+  },
+  silu: (m: Building, { a }: Numbers) => {
+    const x = m.value(a);
+    if (x) m.push(dsl.silu(x), m.degree(x));
+  },
+  gelu: (m: Building, { a }: Numbers) => {
+    const x = m.value(a);
+    if (x) m.push(dsl.gelu(x), m.degree(x));
+  },
+  scale: (m: Building, { a, b }: Numbers) => {
+    const x = m.value(a);
+    if (x) m.push(dsl.scale(x, { by: pick(factors, b) }), m.degree(x));
+  },
+  mul: (m: Building, { a, b }: Numbers) => {
+    const x = m.value(a);
+    const y = x && m.value(b, (other) => sameShape(x, other) && m.degree(x) + m.degree(other) <= 4);
+    if (x && y) m.push(dsl.mul(x, y), m.degree(x) + m.degree(y));
+  },
+  broadcast: (m: Building, { a, b, c, d }: Numbers) => {
+    const x = m.value(a, hasAxis);
+    if (!x) return;
+    const shape = x.type.shape.slice(1 + (b % (rank(x) - 1))).map(Number);
+    const y = m.factors(shape, Math.floor(c / 2), d);
+    m.push(c % 2 === 0 ? dsl.add(x, y) : dsl.mul(x, y), m.degree(x));
+  },
+  rms_norm: (m: Building, { a, b, c, d }: Numbers) => {
+    const x = m.value(a, hasAxis);
+    if (!x) return;
+    m.push(dsl.rmsNorm(x, m.factors([widthOf(x)], b, d), { eps: c % 2 === 0 ? 1e-5 : 1e-6 }), 1);
+  },
+  softmax: (m: Building, { a }: Numbers) => {
+    const x = m.value(a, hasAxis);
+    if (x) m.push(dsl.softmax(x), 1);
+  },
+  split: (m: Building, { a, b, c, d }: Numbers) => {
+    const x = m.value(a, (value) => widthOf(value) > 1);
+    if (!x) return;
+    const n = widthOf(x);
+    const equal = pick(divisors(n).slice(1) as [number, ...number[]], b);
+    const first = 1 + (c % (n - 1));
+    const second = 1 + (d % Math.max(1, n - first - 1));
+    const unequal = [first, second, n - first - second].filter((size) => size > 0);
+    const sizes = c % 2 === 0 && equal <= 4 ? new Array<number>(equal).fill(n / equal) : unequal;
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    for (const part of dsl.split(x, total === n ? sizes : [first, n - first])) m.push(part, m.degree(x));
+  },
+  reshape: (m: Building, numbers: Numbers) => {
+    const x = m.value(numbers.a);
+    if (x) m.push(reshaped(x, numbers), m.degree(x));
+  },
+  rope: (m: Building, { a, b, c }: Numbers) => {
+    const x = m.value(a, (value) => heads(value) && widthOf(value) > 1);
+    if (!x) return;
+    const dims = 2 * (1 + (b % Math.floor(widthOf(x) / 2)));
+    m.push(dsl.rope(x, { theta: pick([10000, 500, 250000], c), dims }), m.degree(x));
+  },
+  attention: (m: Building, { a, b, c, d }: Numbers) => {
+    const q = m.value(a, heads);
+    const k = q && m.value(b, (x) => heads(x) && attends(q, x));
+    const v = k && m.value(c, (x) => sameShape(k, x));
+    if (!v) return;
+    const scale = d % 3 === 2 ? { scale: 0.3 } : {};
+    m.push(dsl.attention(q, k, v, { causal: true, ...scale }), m.degree(v));
+  },
+  self_attention: (m: Building, numbers: Numbers) => {
+    const x = m.value(numbers.a, rows);
+    if (!x) return;
+    const count = 1 + (Math.floor(numbers.d / 57) % 2);
+    const body = (y: Tensor): Tensor => selfAttention(m, y, numbers);
+    m.push(dsl.layers(count, 'attention', x, body), m.degree(x));
+  },
+  gated_mlp: (m: Building, numbers: Numbers) => {
+    const x = m.value(numbers.a, (value) => rows(value) && m.degree(value) <= 2);
+    if (x)
+      m.push(
+        dsl.scope('mlp', () => gatedMlp(m, x, numbers)),
+        2 * m.degree(x),
+      );
+  },
+  residual: (m: Building, { a, c, d }: Numbers) => {
+    const x = m.value(a, rows);
+    if (!x) return;
+    const norm = dsl.rmsNorm(x, m.factors([widthOf(x)], 0, c), { eps: 1e-5 });
+    m.push(dsl.add(x, m.linear(norm, widthOf(x), { dtype: d, bias: c % 2 === 1 })), m.degree(x));
+  },
+  lookup: (m: Building, { a, b, d }: Numbers) => {
+    const x = m.value(a, rows);
+    if (x) m.push(dsl.embed(dsl.argmax(x), m.weight('table', [widthOf(x), 1 + (b % 40)], d)), 1);
+  },
+} as const;
+
+type StepName = keyof typeof steps;
+export const stepNames = Object.keys(steps) as [StepName, ...StepName[]];
+
+function attends(q: Tensor, k: Tensor): boolean {
+  return widthOf(q) === widthOf(k) && Number(q.type.shape[1]) % Number(k.type.shape[1]) === 0;
+}
+
+/** How the logits are made of x f32[T, N]. */
+const results = {
+  linear: (m: Building, x: Tensor, table: Tensor, { c, d }: Numbers) =>
+    m.linear(x, Number(table.type.shape[0]), { dtype: d, bias: c % 2 === 1 }),
+  tied: (m: Building, x: Tensor, table: Tensor, { d }: Numbers) => {
+    const width = Number(table.type.shape[1]);
+    return dsl.linear(widthOf(x) === width ? x : m.linear(x, width, { dtype: d, bias: false }), table);
+  },
+  probabilities: (m: Building, x: Tensor, table: Tensor, { d }: Numbers) =>
+    dsl.softmax(m.linear(x, Number(table.type.shape[0]), { dtype: d, bias: true })),
+  value: (_m: Building, x: Tensor, table: Tensor, { d }: Numbers) => {
+    const most = Number(table.type.shape[0]);
+    const n = widthOf(x);
+    if (n <= most) return x;
+    const [first, second] = dsl.split(x, [most, n - most]);
+    return d % 2 === 1 && n - most <= most ? second : first;
+  },
+} as const;
+
+type ResultName = keyof typeof results;
+const resultNames = Object.keys(results) as [ResultName, ...ResultName[]];
+
+/** The logits of a recipe; to be called while a model is built. */
+function build(recipe: Recipe): Tensor {
+  const m = new Building();
+  const { a, b, d, kind } = recipe.result;
+  const table = m.weight('table', [recipe.vocabulary, recipe.width], a);
+  m.matrices.push(table);
+  const ids =
+    b % 4 === 3
+      ? dsl.reshape(dsl.reshape(dsl.tokens(), { shape: ['T', 1] }), { shape: ['T'] })
+      : dsl.tokens();
+  m.push(dsl.embed(ids, table), 1);
+  for (const step of recipe.steps) steps[step.op](m, step);
+  const flat = (x: Tensor): Tensor => (rows(x) ? x : dsl.mergeHeads(x));
+  const latest = m.value(0);
+  if (!latest) throw new Error('a model begins with an embedding');
+  // Other values join, so that few steps are for nothing.
+  let x = flat(latest);
+  for (let i = 0; i < b % 3; i++) {
+    const other = m.value(1 + i * (1 + (d % 3)));
+    if (other && other !== latest)
+      x = dsl.add(x, m.linear(flat(other), widthOf(x), { dtype: i, bias: false }));
+  }
+  return results[kind](m, x, table, recipe.result);
+}
+
+export const recipeModel = (recipe: Recipe): Model =>
+  dsl.model({ name: 'random', config: dsl.z.looseObject({}), context: () => contextOf(recipe) }, () =>
+    build(recipe),
+  );
+
+export const contextOf = (recipe: Recipe): number => recipe.tokens + recipe.spare;
+
+export function buildRecipe(recipe: Recipe): Graph {
+  return dsl.buildGraph('random', { dtype: 'f32', dtypeOf }, () => build(recipe));
+}
+
+const numbers = { a: fc.nat(4095), b: fc.nat(4095), c: fc.nat(4095), d: fc.nat(4095) };
+
+/** Lengths that are and are not multiples of 4 and 32, and those beside them. */
+const size = fc.oneof(
+  { arbitrary: fc.integer({ min: 1, max: 70 }), weight: 3 },
+  { arbitrary: fc.constantFrom(1, 2, 3, 4, 5, 31, 32, 33, 63, 64, 65), weight: 1 },
+);
+
+export const recipes: fc.Arbitrary<Recipe> = fc.record({
+  target: fc.constantFrom(...(Object.keys(targets) as TargetName[])),
+  // Past 32 tokens attention goes from block to block.
+  tokens: fc.oneof(
+    { arbitrary: fc.integer({ min: 1, max: 9 }), weight: 7 },
+    { arbitrary: fc.integer({ min: 31, max: 70 }), weight: 1 },
+  ),
+  chunk: fc.integer({ min: 1, max: 12 }),
+  spare: fc.nat(3),
+  vocabulary: size,
+  width: size,
+  steps: fc.array(fc.record({ op: fc.constantFrom(...stepNames), ...numbers }), {
+    maxLength: 8,
+    size: 'max',
+  }),
+  result: fc.record({ kind: fc.constantFrom(...resultNames), ...numbers }),
+});
+
+type WeightKind = 'table' | 'matrix' | 'vector' | 'factor';
+
+const spread: { readonly [K in WeightKind]: (shape: readonly number[]) => { middle: number; size: number } } =
+  {
+    table: () => ({ middle: 0, size: Math.sqrt(3) }),
+    matrix: ([, k = 1]) => ({ middle: 0, size: Math.sqrt(3 / k) }),
+    vector: () => ({ middle: 0, size: 0.5 }),
+    factor: () => ({ middle: 1, size: 0.5 }),
+  };
+
+/** The element type in a weight's name. */
+const dtypeOf = (name: string): DType | undefined =>
+  weightDtypes.find((dtype) => name.includes(`.${dtype}.`));
+
+/** Numbers in [0, 1) that depend on the text alone (FNV-1a, then mulberry32). */
+function* uniform(text: string): Generator<number, never> {
+  let state = 0x811c9dc5;
+  for (const character of text) state = Math.imul(state ^ (character.codePointAt(0) ?? 0), 0x01000193);
+  for (;;) {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    yield ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  }
+}
+
+const significandBits: { readonly [D in DType]: number } = { f32: 24, f16: 11, bf16: 8, i32: 32 };
+const leastExponent: { readonly [D in DType]: number } = { f32: -126, f16: -14, bf16: -126, i32: 0 };
+
+/** The nearest number of an element type. */
+function rounded(value: number, dtype: DType): number {
+  const exponent = Math.max(Math.floor(Math.log2(Math.abs(value))), leastExponent[dtype]);
+  const quantum = 2 ** (exponent - significandBits[dtype] + 1);
+  return Math.round(value / quantum) * quantum;
+}
+
+/** The values of every weight of a graph, each a number of the weight's element type. */
+export function weightValues(graph: Graph): Map<string, Float64Array> {
+  const values = new Map<string, Float64Array>();
+  for (const node of graph.nodes) {
+    if (!isOp(node, 'weight')) continue;
+    const { name, shape, dtype } = node.attrs;
+    const { middle, size } = spread[name.split('.').at(-1) as WeightKind](shape);
+    const random = uniform(name);
+    const data = Float64Array.from({ length: elementCount(shape) }, () =>
+      rounded(middle + size * (2 * random.next().value - 1), dtype),
+    );
+    values.set(name, data);
+  }
+  return values;
+}
+
+/** The text's token ids. */
+export function tokensOf(recipe: Recipe, graph: Graph): number[] {
+  const vocabulary = Number(graph.outputs.get('logits')?.type.shape[1]);
+  const random = uniform(`tokens ${recipe.tokens}`);
+  return Array.from({ length: recipe.tokens }, () => Math.floor(random.next().value * vocabulary));
+}
+
+function bitsOf16(value: number, dtype: 'f16' | 'bf16'): number {
+  const fraction = significandBits[dtype] - 1;
+  const least = leastExponent[dtype];
+  const size = Math.abs(value);
+  const sign = value < 0 ? 0x8000 : 0;
+  const exponent = Math.floor(Math.log2(size));
+  if (exponent < least) return sign | (size / 2 ** (least - fraction));
+  return sign | (((exponent - least + 1) << fraction) + (size / 2 ** (exponent - fraction) - 2 ** fraction));
+}
+
+function stored(shape: readonly number[], dtype: DType, data: Float64Array): StoredTensor {
+  const elements =
+    dtype === 'f16' || dtype === 'bf16'
+      ? Uint16Array.from(data, (value) => bitsOf16(value, dtype))
+      : Float32Array.from(data);
+  return { dtype: dtype.toUpperCase(), shape, data: new Uint8Array(elements.buffer) };
+}
+
+/** Writes a checkpoint folder that holds the weights of a graph. */
+export function writeCheckpoint(dir: string, graph: Graph, values: ReadonlyMap<string, Float64Array>): void {
+  const tensors: Record<string, StoredTensor> = {};
+  for (const node of graph.nodes) {
+    if (!isOp(node, 'weight')) continue;
+    const { name, shape, dtype } = node.attrs;
+    tensors[name] = stored(shape, dtype, values.get(name) ?? new Float64Array());
+  }
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(path.join(dir, 'config.json'), '{}\n');
+  writeSafetensors(path.join(dir, 'model.safetensors'), tensors);
+}
