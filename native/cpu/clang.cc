@@ -24,8 +24,9 @@ const char* const install_hint =
     "  Debian, Ubuntu:  apt-get install clang-16   (or any newer clang)\n"
     "  macOS:           xcode-select --install     (Apple clang 15 or newer)";
 
-const char* const candidates[] = {"clang++",    "clang++-19", "clang++-18", "clang++-17", "clang++-16",
-                                  "clang",      "clang-19",   "clang-18",   "clang-17",   "clang-16"};
+const char* const candidates[] = {"clang++",    "clang++-21", "clang++-20", "clang++-19", "clang++-18",
+                                  "clang++-17", "clang++-16", "clang",      "clang-21",   "clang-20",
+                                  "clang-19",   "clang-18",   "clang-17",   "clang-16"};
 
 bool is_executable(const std::string& path) {
   std::error_code ignored;

@@ -14,7 +14,9 @@ export function valueNames(nodes: readonly Node[]): Map<Node, string> {
       names.set(node, `@${node.attrs.name}`);
       continue;
     }
-    const base = isOp(node, 'input', 'state') ? node.attrs.name : (node.origin.name ?? node.op);
+    // A table of angles is made by the call that first needs it, whose variable names another value.
+    const own = isOp(node, 'rope_table') ? undefined : node.origin.name;
+    const base = isOp(node, 'input', 'state') ? node.attrs.name : (own ?? node.op);
     let count = counts.get(base) ?? 0;
     let name = count === 0 ? base : `${base}.${count}`;
     while (taken.has(name)) name = `${base}.${++count}`;
