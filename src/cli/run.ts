@@ -40,7 +40,7 @@ async function run(dir: string, flags: RunFlags): Promise<void> {
   if (flags.prompt !== undefined && flags.tokens !== undefined) {
     throw new UserError('give --prompt or --tokens, not both');
   }
-  const session = await Session.open(dir, { device: flags.device });
+  const session = await openShowing(dir, flags.device);
   try {
     const result = await generate(session, flags);
     if (flags.json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
@@ -53,6 +53,17 @@ async function run(dir: string, flags: RunFlags): Promise<void> {
     }
   } finally {
     session.close();
+  }
+}
+
+/** The first time a build is opened its kernels are compiled, which takes seconds: say so on a terminal. */
+async function openShowing(dir: string, device: string): Promise<Session> {
+  const terminal = process.stderr.isTTY;
+  if (terminal) process.stderr.write(`opening ${dir} …`);
+  try {
+    return await Session.open(dir, { device });
+  } finally {
+    if (terminal) process.stderr.write('\r\x1b[K');
   }
 }
 

@@ -102,7 +102,7 @@ function innerIndex(strides: readonly number[], axes: readonly number[]): string
     const divided = inside === 1 ? 'n' : `n / ${inside}`;
     const wrapped = i === groups.length - 1 ? divided : `${divided} % ${length}`;
     inside *= length;
-    return stride === 0 ? '' : times(groups.length > 1 ? inParentheses(wrapped) : wrapped, stride);
+    return times(stride === 1 ? wrapped : inParentheses(wrapped), stride);
   });
   return sum(...terms.reverse());
 }

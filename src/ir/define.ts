@@ -28,25 +28,25 @@ export type Named<I extends readonly string[], V> = {
 export type OpClass = 'leaf' | 'view' | 'elementwise' | 'kernel';
 
 /** One op, whole: everything the DSL, the verifier, the interpreter and the passes know about it. */
-export interface Op<N extends string, I extends readonly string[], A> {
+export interface Op<N extends string, I extends readonly string[], S extends z.ZodType> {
   readonly name: N;
   readonly doc: string;
   readonly class: OpClass;
   /** Names of the inputs in order; a trailing `?` marks one that may be left out (only at the end). */
   readonly inputs: I;
-  readonly attrs: z.ZodType<A>;
+  readonly attrs: S;
   /** Whether row t of the result depends on row t of the inputs alone. */
   readonly tokenwise: boolean;
   /** The result's type; calls `reject` when the inputs do not fit. */
-  infer: (inputs: Named<I, TensorType>, attrs: A) => TensorType;
+  infer: (inputs: Named<I, TensorType>, attrs: z.output<S>) => TensorType;
   /** The meaning, in float64 and plain loops; `shape` is the result's. */
-  evaluate: (inputs: Named<I, NdArray>, attrs: A, shape: readonly number[]) => Float64Array;
-  cost: (inputs: Named<I, readonly number[]>, attrs: A, shape: readonly number[]) => Cost;
+  evaluate: (inputs: Named<I, NdArray>, attrs: z.output<S>, shape: readonly number[]) => Float64Array;
+  cost: (inputs: Named<I, readonly number[]>, attrs: z.output<S>, shape: readonly number[]) => Cost;
 }
 
-export function defineOp<const N extends string, const I extends readonly string[], A>(
-  op: Op<N, I, A>,
-): Op<N, I, A> {
+export function defineOp<const N extends string, const I extends readonly string[], S extends z.ZodType>(
+  op: Op<N, I, S>,
+): Op<N, I, S> {
   return op;
 }
 

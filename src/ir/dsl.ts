@@ -61,7 +61,7 @@ function origin(): Origin {
 function apply(op: OpName, inputs: readonly Node[], attrs: unknown): Tensor {
   const { scope } = inModel(op);
   const span = currentSite?.span;
-  const detail = { span, within: scope === '' ? undefined : scope };
+  const detail = { span, within: placeOf(scope, inputs) };
   const parsed = ops[op].attrs.safeParse(attrs);
   if (!parsed.success) {
     const wrong = parsed.error.issues.map(({ path, message }) => [...path.map(String), message].join(': '));
@@ -76,6 +76,16 @@ function apply(op: OpName, inputs: readonly Node[], attrs: unknown): Tensor {
     );
     throw new UserError(`${op}: ${error.message}`, { ...detail, notes });
   }
+}
+
+/** `model.layers.0 › input_layernorm`: the scope, and the weight that the op applies. */
+function placeOf(scope: string, inputs: readonly Node[]): string | undefined {
+  const applied = inputs.find((input) => input.op === 'weight');
+  const prefix = scope === '' ? '' : `${scope}.`;
+  const own = applied?.op === 'weight' && applied.attrs.name.startsWith(prefix);
+  const name = own ? applied.attrs.name.slice(prefix.length).replace(/\.weight$/, '') : '';
+  const parts = [scope, name].filter((part) => part !== '');
+  return parts.length > 0 ? parts.join(' › ') : undefined;
 }
 
 function originNote(name: string, node: Node): string[] {

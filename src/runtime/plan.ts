@@ -141,7 +141,7 @@ export function readPlan(dir: string): Plan {
   const version = z.object({ version: z.unknown() }).safeParse(json);
   if (version.success && version.data.version !== planVersion) {
     throw new UserError(
-      `${file} is of version ${String(version.data.version)}; this upgc reads version ${planVersion}`,
+      `${file} is of version ${JSON.stringify(version.data.version)}; this upgc reads version ${planVersion}`,
       {
         notes: [advice],
       },
