@@ -117,6 +117,6 @@ export function isPacked(access: Access): boolean {
 
 /** A float literal that Metal reads back as the same number. */
 export function floatLiteral(value: number): string {
-  const text = String(Math.fround(value) === value ? value : Number(value.toPrecision(9)));
+  const text = String(Number(Math.fround(value).toPrecision(9)));
   return `${/[.e]/.test(text) ? text : `${text}.0`}f`;
 }

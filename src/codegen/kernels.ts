@@ -46,6 +46,8 @@ interface Site {
 interface Written {
   /** The name without the suffixes that any kernel's name can have. */
   readonly name: string;
+  /** What the template computes, in words; what is fused follows. */
+  readonly doc: string;
   readonly context: Readonly<Record<string, unknown>>;
   readonly threads: number;
   /** Threadgroups along y; x counts tokens. */
@@ -77,7 +79,12 @@ export function writeKernel(kernel: Kernel, entry: Entry, layout: Layout, target
   return {
     template: kernel.kind,
     name: [written.name, ...variant].join('_'),
-    context: { ...written.context, token, declarations: list.declarations },
+    context: {
+      ...written.context,
+      doc: `${written.doc}${fusedWords(kernel)}.`,
+      token,
+      declarations: list.declarations,
+    },
     list,
     threads: written.threads,
     grid: [iteration.rows, written.tiles, 1],
@@ -98,6 +105,21 @@ function anchor(kernel: Kernel): Node {
   return first;
 }
 
+/** A matrix or vector that the template reads by itself: its buffer, where it starts there, how its elements are read. */
+function parameter({ layout, list, iteration }: Site, name: string, node: Node) {
+  const access = layout.of(node);
+  const { dtype } = access.source.type;
+  return {
+    buffer: list.read(name, access.source, dtype),
+    start: rowStart(access, iteration),
+    /** Elements from one row to the next. */
+    stride: access.strides[0] ?? 1,
+    dtype,
+    type: elementType[dtype],
+    ...conversion[dtype],
+  };
+}
+
 function readsLast({ kernel, layout }: Site): boolean {
   return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromLast));
 }
@@ -105,6 +127,12 @@ function readsLast({ kernel, layout }: Site): boolean {
 /** `linear_silu_mul_cache` less its first word. */
 function fusedSteps(kernel: Kernel): string {
   return kernelName(kernel).slice(kernel.kind === 'elementwise' ? 0 : kernel.kind.length + 1);
+}
+
+/** `; then silu, mul; into the cache`. */
+function fusedWords({ epilogue, append }: Kernel): string {
+  const steps = epilogue.map((node) => node.op).join(', ');
+  return `${steps === '' ? '' : `; then ${steps}`}${append ? '; into the cache' : ''}`;
 }
 
 function nameOf(...parts: readonly (string | number)[]): string {
@@ -144,33 +172,30 @@ function writeLinear(site: Site): Written {
   const [k = 0] = product.inputs[1]?.type.shape.slice(1) ?? [];
   const n = iteration.width;
   const { rows, simdgroups } = target.matvec;
-  const dtype = operand(product, 1).type.dtype;
-  const { open, close } = conversion[dtype];
   const xName = list.read('x', x.source, 'f32');
   const perGroup = rows * simdgroups;
   // Rows past the end read the last row, and are not stored.
   const whole = n % perGroup === 0;
   const parts = kernel.anchors.map((part, i) => {
     const linear = products[i] ?? product;
-    const weight = list.read(`weight${i === 0 ? '' : i}`, operand(linear, 1), dtype);
+    const weight = parameter(site, `weight${i === 0 ? '' : i}`, operand(linear, 1));
     const offset = isOp(part, 'split')
       ? part.attrs.sizes.slice(0, part.attrs.part).reduce((a, b) => a + b, 0)
       : 0;
-    const start = offset === 0 ? 'm' : `(m + ${offset})`;
+    const row = inParentheses(sum('m', String(offset)));
     const [, , biasNode] = linear.inputs;
-    const bias = biasNode && list.read(`bias${i === 0 ? '' : i}`, biasNode, biasNode.type.dtype);
-    const convert = conversion[biasNode?.type.dtype ?? 'f32'];
-    const read = `${convert.open}${bias ?? ''}[${sum('n', String(offset))}]${convert.close}`;
+    const bias = biasNode && parameter(site, `bias${i === 0 ? '' : i}`, biasNode);
+    const read = bias && `${bias.open}${bias.buffer}[${sum(bias.start, 'n', String(offset))}]${bias.close}`;
     return {
       sums: `sums${i}`,
       block: `block${i}`,
       value: `v${i}`,
-      type: elementType[dtype],
-      weight,
-      start,
-      open,
-      close,
-      bias: bias === undefined ? '' : whole ? ` + ${read}` : ` + (n < ${n} ? ${read} : 0.0f)`,
+      type: weight.type,
+      weight: weight.buffer,
+      start: sum(weight.start, times(row, weight.stride)),
+      open: weight.open,
+      close: weight.close,
+      bias: read === undefined ? '' : whole ? ` + ${read}` : ` + (n < ${n} ? ${read} : 0.0f)`,
     };
   });
   const store = writeStore(site);
@@ -181,23 +206,28 @@ function writeLinear(site: Site): Written {
   return {
     name: nameOf(
       iteration.rows > 1 ? 'matmul' : 'matvec',
-      dtype,
+      operand(product, 1).type.dtype,
       biased,
       fusedSteps(kernel),
       `${n}x${length}`,
     ),
+    doc: `${iteration.rows > 1 ? 'Each vector of x' : 'The vector x'} times the rows of ${parts.length > 1 ? `${parts.length} matrices` : 'a matrix'}, ${n} x ${length}`,
     context: {
       ...store,
       ...strip(length, target.simdWidth, target.vector),
-      doc: `${iteration.rows > 1 ? 'Each vector of x' : 'The vector x'} times the rows of a ${n} x ${length} matrix${parts.length > 1 ? `, ${parts.length} of them at once` : ''}.`,
       x: rowPointer(xName, x, iteration),
       k: length,
       rows,
       vector: target.vector,
       simdWidth: target.simdWidth,
       parts,
-      // Clang would vectorise across the rows, which costs more in transposing the sums than it saves.
-      loopHints: target.simdWidth === 1 ? ['    #pragma clang loop vectorize(disable)'] : [],
+      loopHints:
+        target.simdWidth === 1
+          ? [
+              '    // Vectorised across rows, this would transpose the sums.',
+              '    #pragma clang loop vectorize(disable)',
+            ]
+          : [],
       firstRow: times(
         inParentheses(sum(times('group.y', simdgroups), simdgroups > 1 ? 'simdgroup' : '')),
         rows,
@@ -237,16 +267,16 @@ function writeRmsNorm(site: Site): Written {
   const norm = anchor(kernel);
   const [, weight = norm] = norm.inputs;
   const { width, tiles, threads, simdgroups, pointer } = rowShape(site, operand(norm, 0), target.vector);
-  list.read('weight', weight, weight.type.dtype);
+  const { buffer, start, dtype, open, close } = parameter(site, 'weight', weight);
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   return {
-    name: nameOf('rms_norm', weight.type.dtype, fusedSteps(kernel), width),
+    name: nameOf('rms_norm', dtype, fusedSteps(kernel), width),
+    doc: `x / sqrt(mean(x^2) + eps) * weight over rows of ${width}`,
     context: {
       ...store,
       ...strip(width, threads, target.vector),
-      ...conversion[weight.type.dtype],
-      doc: `x / sqrt(mean(x^2) + eps) * weight over rows of ${width}.`,
+      weight: `${open}${buffer}[${sum(start, 'i')}]${close}`,
       x: pointer,
       width,
       threads,
@@ -268,9 +298,9 @@ function writeSoftmax(site: Site): Written {
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   return {
     name: nameOf('softmax', fusedSteps(kernel), width),
+    doc: `e^x / sum(e^x) over rows of ${width}`,
     context: {
       ...store,
-      doc: `e^x / sum(e^x) over rows of ${width}.`,
       x: pointer,
       width,
       threads,
@@ -292,8 +322,8 @@ function writeArgmax(site: Site): Written {
   const row = sum(iteration.rows > 1 ? times('t', tiles) : '', tiles > 1 ? 'group.y' : '');
   return {
     name: nameOf('argmax', width),
+    doc: `Index of the greatest of ${width}, the lowest of equals`,
     context: {
-      doc: `Index of the greatest of ${width}, the lowest of equals.`,
       x: pointer,
       width,
       simdWidth: target.simdWidth,
@@ -313,17 +343,17 @@ function writeRope(site: Site): Written {
   const dims = Number(table.type.shape[1] ?? width);
   const strides = rowStrides(x, iteration);
   const xName = list.read('x', x.source, 'f32');
-  list.read('table', table, 'f32');
+  const { buffer, start } = parameter(site, 'table', table);
   const store = writeStore(site, true);
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
   const token = iteration.rows > 1 ? 't' : '';
   return {
     name: nameOf('rope', fusedSteps(kernel), `${heads}x${width}`, dims < width ? `d${dims}` : ''),
+    doc: `Turns the pairs (i, i + ${dims / 2}) of each of ${heads} heads by the angles of their position`,
     context: {
       ...store,
-      doc: `Turns the pairs (i, i + ${dims / 2}) of each of ${heads} heads by the angles of their position.`,
       x: sum(xName, rowStart(x, iteration), times('head', strides.at(-2) ?? 0)),
-      angles: `table + ${times(inParentheses(sum('step.position', token)), dims)}`,
+      angles: sum(buffer, start, times(inParentheses(sum('step.position', token)), dims)),
       half: dims / 2,
       dims,
       width,
@@ -357,9 +387,9 @@ function writeAttention(site: Site): Written {
   const group = heads === groups ? 'head' : `head / ${heads / groups}`;
   return {
     name: nameOf('attention', fusedSteps(kernel), `${heads}x${groups}x${width}`),
+    doc: `Causal attention of ${heads} heads over the cached keys and values of ${groups}`,
     context: {
       ...store,
-      doc: `Causal attention of ${heads} heads over the cached keys and values of ${groups}.`,
       keys: sum('step.position', token, '1'),
       q: sum(qName, rowStart(q, iteration), times('head', rowStrides(q, iteration).at(-2) ?? 0)),
       keyHead: times(inParentheses(group), width),
@@ -368,6 +398,11 @@ function writeAttention(site: Site): Written {
       simdWidth,
       block: attentionBlock,
       scores: attentionBlock / simdWidth,
+      ownPosition: sum('begin', times('i', simdWidth), 'lane'),
+      ownElement: sum(times('i', simdWidth), 'lane'),
+      // Which lane holds the score of position j of the block, and where.
+      holder: simdWidth === 1 ? '0' : `j % ${simdWidth}`,
+      held: simdWidth === 1 ? 'j' : `j / ${simdWidth}`,
       perLane: ceilDiv(width, simdWidth),
       dotVector: greatestPowerOfTwo(width, target.vector),
       scale: floatLiteral(node.attrs.scale ?? 1 / Math.sqrt(width)),
@@ -400,21 +435,21 @@ function writeEmbed(site: Site): Written {
   const node = anchor(kernel);
   const ids = layout.of(operand(node, 0));
   const table = operand(node, 1);
-  const { dtype } = table.type;
   const idName = list.read('ids', ids.source, 'i32');
-  list.read('table', table, dtype);
+  const { buffer, start, stride, dtype, type, open, close } = parameter(site, 'table', table);
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   const shape = blockShape(site);
   return {
     name: nameOf('embed', dtype, fusedSteps(kernel), iteration.width),
+    doc: `Row ids[t] of a table with ${iteration.width} columns`,
     context: {
       ...store,
       ...shape,
-      ...conversion[dtype],
-      doc: `Row ids[t] of a table with ${iteration.width} columns.`,
-      type: elementType[dtype],
-      id: `${idName}[${rowStart(ids, iteration)}]`,
+      open,
+      close,
+      type,
+      row: sum(buffer, start, times(`uint(${idName}[${rowStart(ids, iteration)}])`, stride)),
     },
     threads: shape.threads,
     tiles: shape.tiles,
@@ -428,10 +463,10 @@ function writeElementwise(site: Site): Written {
   const shape = blockShape(site);
   return {
     name: nameOf(fusedSteps(kernel), iteration.width),
+    doc: `${kernel.epilogue.length > 0 ? 'Elementwise over' : 'Copies'} rows of ${iteration.width}`,
     context: {
       ...store,
       ...shape,
-      doc: `${fusedSteps(kernel).replaceAll('_', ', ')} on rows of ${iteration.width}.`,
     },
     threads: shape.threads,
     tiles: shape.tiles,

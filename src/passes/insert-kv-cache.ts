@@ -31,6 +31,15 @@ export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): P
   };
   let attentions = 0;
   const cached = rewrite(graph, (node) => {
+    if (isOp(node, 'last')) {
+      throw new Unsupported(
+        'last: which token is the last depends on the step, so a model cannot ask for it',
+        {
+          span: node.origin.span,
+          notes: ['return the logits of every token: generation takes the last row by itself'],
+        },
+      );
+    }
     if (isOp(node, 'rope'))
       return makeNode('rope', [...node.inputs.slice(0, 2), position], node.attrs, node.origin);
     if (!isOp(node, 'attention')) return node;

@@ -111,11 +111,11 @@ function selfAttention(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
   const size = 2 + (d % 19);
   const options = { dtype: d, bias: Math.floor(b / 3) % 2 === 1 };
   const sizes = [queries * size, groups * size, groups * size] as const;
+  const part = (n: number): Tensor => m.linear(x, n, options);
   const [q, k, v] =
     Math.floor(c / 3) % 2 === 0
-      ? dsl.split(m.linear(x, (queries + 2 * groups) * size, options), sizes)
-      : sizes.map((n) => m.linear(x, n, options));
-  if (!q || !k || !v) return x;
+      ? dsl.split(part((queries + 2 * groups) * size), sizes)
+      : ([part(sizes[0]), part(sizes[1]), part(sizes[2])] as const);
   const variant = Math.floor(d / 19) % 3;
   const dims = variant === 0 ? 2 * Math.floor(size / 2) : 2 * (1 + (b % Math.floor(size / 2)));
   const turned = (y: Tensor): Tensor => (variant === 2 ? y : dsl.rope(y, { theta: 10000, dims }));

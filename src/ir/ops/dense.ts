@@ -1,8 +1,11 @@
 import { z } from 'zod';
 import { defineOp, reject } from '../define.js';
-import { elementCount, f32, formatType, sameShape } from '../type.js';
+import { elementCount, f32, formatType, sameShape, type TensorType } from '../type.js';
 
 const none = z.object({});
+
+/** A matrix is the same for every token, whatever their number. */
+const hasTokens = ({ shape }: TensorType): boolean => shape.some((dim) => typeof dim === 'string');
 
 export const embed = defineOp({
   name: 'embed',
@@ -13,7 +16,7 @@ export const embed = defineOp({
   tokenwise: true,
   infer: ({ ids, table }) => {
     if (ids.dtype !== 'i32' || ids.shape.length !== 1) reject(`ids must be i32[T], not ${formatType(ids)}`);
-    if (table.dtype === 'i32' || table.shape.length !== 2)
+    if (table.dtype === 'i32' || table.shape.length !== 2 || hasTokens(table))
       reject(`table must be [V, D], not ${formatType(table)}`);
     return f32(...ids.shape, ...table.shape.slice(1));
   },
@@ -38,7 +41,7 @@ export const linear = defineOp({
   tokenwise: true,
   infer: ({ x, weight, bias }) => {
     if (x.dtype !== 'f32' || x.shape.length !== 2) reject(`x must be f32[T, K], not ${formatType(x)}`);
-    if (weight.dtype === 'i32' || weight.shape.length !== 2) {
+    if (weight.dtype === 'i32' || weight.shape.length !== 2 || hasTokens(weight)) {
       reject(`weight must be [N, K], not ${formatType(weight)}`);
     }
     if (weight.shape[1] !== x.shape[1]) {

@@ -1,11 +1,17 @@
 import { z } from 'zod';
 import { defineOp, reject } from '../define.js';
-import { elementCount, formatType, i32, lastDim, sameShape } from '../type.js';
+import { elementCount, formatType, i32, lastDim, sameShape, type TensorType } from '../type.js';
 
 const none = z.object({});
 
 /** Spreading a row into Math.max would put a vocabulary on the stack. */
 const greatest = (row: Float64Array): number => row.reduce((a, b) => Math.max(a, b), -Infinity);
+
+function checkRows(x: TensorType): void {
+  if (x.dtype !== 'f32' || typeof lastDim(x.shape) !== 'number' || x.shape.length < 1) {
+    reject(`x must be f32[.., N] with a known N, not ${formatType(x)}`);
+  }
+}
 
 export const rmsNorm = defineOp({
   name: 'rms_norm',
@@ -15,7 +21,7 @@ export const rmsNorm = defineOp({
   attrs: z.object({ eps: z.number().positive() }),
   tokenwise: true,
   infer: ({ x, weight }) => {
-    if (x.dtype !== 'f32' || x.shape.length < 1) reject(`x must be f32[.., N], not ${formatType(x)}`);
+    checkRows(x);
     if (weight.dtype === 'i32' || !sameShape(weight.shape, [lastDim(x.shape)])) {
       reject(`weight ${formatType(weight)} must match the last axis of x ${formatType(x)}`);
     }
@@ -43,7 +49,7 @@ export const softmax = defineOp({
   attrs: none,
   tokenwise: true,
   infer: ({ x }) => {
-    if (x.dtype !== 'f32' || x.shape.length < 1) reject(`x must be f32[.., N], not ${formatType(x)}`);
+    checkRows(x);
     return x;
   },
   evaluate: ({ x }, _, shape) => {

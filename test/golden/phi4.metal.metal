@@ -1,0 +1,796 @@
+// phi4 for target metal, written by upgc 0.1.0. Compile the model again instead of editing this.
+#include <metal_stdlib>
+using namespace metal;
+
+/// What changes from step to step.
+struct Step {
+    uint position;  // of the step's first token in the context
+    uint tokens;    // of this step
+};
+
+/// The value of bfloat16 bits.
+inline float bf16(ushort bits) { return as_type<float>(uint(bits) << 16); }
+
+inline float silu(float x) { return x / (1.0f + metal::exp(-x)); }
+
+/// The tanh form of GELU.
+inline float gelu(float x) {
+    return 0.5f * x * (1.0f + metal::precise::tanh(0.797884561f * (x + 0.044715f * x * x * x)));
+}
+
+/// Sum of N partial sums, N a power of two, pairwise.
+template <uint N>
+inline float pairwise_sum(thread float* partial) {
+    for (uint count = N / 2; count > 0; count /= 2)
+        for (uint j = 0; j < count; ++j) partial[j] += partial[j + count];
+    return partial[0];
+}
+
+/// Row ids[t] of a table with 5120 columns.
+kernel void embed_bf16_5120(
+    device const int* ids [[buffer(0)]],
+    device const ushort* table [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
+) {
+    device const ushort* row = table + uint(ids[0]) * 5120;
+    for (uint n = group.y * 1024 + thread_index; n < metal::min(5120u, (group.y + 1) * 1024); n += 256) {
+        const float v0 = bf16(row[n]);
+        y[n] = v0;
+    }
+}
+
+/// x / sqrt(mean(x^2) + eps) * weight over rows of 5120.
+kernel void rms_norm_bf16_5120(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    device const float* row = x;
+    float squares[4] = {};
+    for (uint k = thread_index * 4; k < 5120; k += 1024) {
+        device const float* block = row + k;
+        for (uint j = 0; j < 4; ++j) squares[j] += block[j] * block[j];
+    }
+    float total = simd_sum(pairwise_sum<4>(squares));
+    if (lane == 0) scratch[simdgroup] = total;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    total = 0.0f;
+    for (uint s = 0; s < 8; ++s) total += scratch[s];
+    const float factor = metal::precise::rsqrt(total / 5120.0f + 0.00001f);
+    for (uint i = thread_index; i < 5120; i += 256) {
+        const uint n = i;
+        const float v0 = row[i] * factor * bf16(weight[i]);
+        y[n] = v0;
+    }
+}
+
+/// The vector x times the rows of a matrix, 7680 x 5120.
+kernel void matvec_bf16_7680x5120(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x;
+    float sums0[4][4] = {};
+    for (uint k = lane * 4; k < 5120; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 5120 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        if (lane == 0) {
+            y[n] = v0;
+        }
+    }
+}
+
+/// Turns the pairs (i, i + 64) of each of 40 heads by the angles of their position.
+kernel void rope_40x128(
+    device const float* x [[buffer(0)]],
+    device const float* table [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]]
+) {
+    const uint head = group.y;
+    device const float* row = x + head * 128;
+    device const float* angles = table + step.position * 128;
+    for (uint i = lane; i < 64; i += 32) {
+        const float a = row[i];
+        const float b = row[i + 64];
+        const float c = angles[i];
+        const float s = angles[i + 64];
+        {
+            const uint n = head * 128 + i;
+            const float v0 = a * c - b * s;
+            y[n] = v0;
+        }
+        {
+            const uint n = head * 128 + i + 64;
+            const float v0 = b * c + a * s;
+            y[n] = v0;
+        }
+    }
+}
+
+/// Turns the pairs (i, i + 64) of each of 10 heads by the angles of their position; into the cache.
+kernel void rope_cache_10x128(
+    device const float* x [[buffer(0)]],
+    device const float* table [[buffer(1)]],
+    device float* cache [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]]
+) {
+    const uint head = group.y;
+    device const float* row = x + 5120 + head * 128;
+    device const float* angles = table + step.position * 128;
+    for (uint i = lane; i < 64; i += 32) {
+        const float a = row[i];
+        const float b = row[i + 64];
+        const float c = angles[i];
+        const float s = angles[i + 64];
+        {
+            const uint n = head * 128 + i;
+            const float v0 = a * c - b * s;
+            cache[step.position * 1280 + n] = v0;
+        }
+        {
+            const uint n = head * 128 + i + 64;
+            const float v0 = b * c + a * s;
+            cache[step.position * 1280 + n] = v0;
+        }
+    }
+}
+
+/// Copies rows of 1280; into the cache.
+kernel void copy_cache_1280(
+    device const float* r0 [[buffer(0)]],
+    device float* cache [[buffer(1)]],
+    constant Step& step [[buffer(2)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
+) {
+    for (uint n = group.y * 1024 + thread_index; n < metal::min(1280u, (group.y + 1) * 1024); n += 256) {
+        const float v0 = r0[6400 + n];
+        cache[step.position * 1280 + n] = v0;
+    }
+}
+
+/// Causal attention of 40 heads over the cached keys and values of 10.
+kernel void attention_40x10x128(
+    device const float* q [[buffer(0)]],
+    device const float* k [[buffer(1)]],
+    device const float* v [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]]
+) {
+    const uint head = group.y;
+    const uint keys = step.position + 1;
+    device const float* query = q + head * 128;
+    device const float* head_keys = k + (head / 4) * 128;
+    device const float* head_values = v + (head / 4) * 128;
+    // Softmax over blocks of 32 positions: the greatest score so far, and sums scaled to it.
+    float greatest = -INFINITY;
+    float total = 0.0f;
+    float mixed[4] = {};
+    for (uint begin = 0; begin < keys; begin += 32) {
+        float score[1];
+        float block_greatest = greatest;
+        for (uint i = 0; i < 1; ++i) {
+            const uint position = begin + i * 32 + lane;
+            score[i] = -INFINITY;
+            if (position < keys) {
+                device const float* key = head_keys + position * 1280;
+                float partial[4] = {};
+                for (uint d = 0; d < 128; d += 4)
+                    for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
+                score[i] = pairwise_sum<4>(partial) * 0.0883883476f;
+            }
+            block_greatest = metal::max(block_greatest, score[i]);
+        }
+        block_greatest = simd_max(block_greatest);
+        const float keep = metal::exp(greatest - block_greatest);
+        greatest = block_greatest;
+        float block_total = 0.0f;
+        for (uint i = 0; i < 1; ++i) {
+            score[i] = metal::exp(score[i] - greatest);
+            block_total += score[i];
+        }
+        total = total * keep + simd_sum(block_total);
+        for (uint i = 0; i < 4; ++i) mixed[i] *= keep;
+        const uint count = metal::min(32u, keys - begin);
+        for (uint j = 0; j < count; ++j) {
+            const float weight = simd_shuffle(score[j / 32], ushort(j % 32));
+            device const float* value = head_values + (begin + j) * 1280;
+            for (uint i = 0; i < 4; ++i) {
+                const uint d = i * 32 + lane;
+                if (d < 128) mixed[i] += weight * value[d];
+            }
+        }
+    }
+    for (uint i = 0; i < 4; ++i) {
+        const uint d = i * 32 + lane;
+        if (d < 128) {
+            const uint n = head * 128 + d;
+            const float v0 = mixed[i] / total;
+            y[n] = v0;
+        }
+    }
+}
+
+/// The vector x times the rows of a matrix, 5120 x 5120; then add.
+kernel void matvec_bf16_add_5120x5120(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device const float* r2 [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x;
+    float sums0[4][4] = {};
+    for (uint k = lane * 4; k < 5120; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 5120 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        if (lane == 0) {
+            const float v1 = r2[n] + v0;
+            y[n] = v1;
+        }
+    }
+}
+
+/// The vector x times the rows of 2 matrices, 17920 x 5120; then silu, mul.
+kernel void matvec_bf16_silu_mul_17920x5120(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x;
+    float sums0[4][4] = {};
+    float sums1[4][4] = {};
+    for (uint k = lane * 4; k < 5120; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 5120 + k;
+            device const ushort* block1 = weight + (m + 17920) * 5120 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+                sums1[r][j] += row[k + j] * bf16(block1[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        const float v1 = simd_sum(pairwise_sum<4>(sums1[r]));
+        if (lane == 0) {
+            const float v2 = silu(v0);
+            const float v3 = v2 * v1;
+            y[n] = v3;
+        }
+    }
+}
+
+/// The vector x times the rows of a matrix, 5120 x 17920; then add.
+kernel void matvec_bf16_add_5120x17920(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device const float* r2 [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x;
+    float sums0[4][4] = {};
+    for (uint k = lane * 4; k < 17920; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 17920 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        if (lane == 0) {
+            const float v1 = r2[n] + v0;
+            y[n] = v1;
+        }
+    }
+}
+
+/// The vector x times the rows of a matrix, 100352 x 5120.
+kernel void matvec_bf16_100352x5120(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x;
+    float sums0[4][4] = {};
+    for (uint k = lane * 4; k < 5120; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 5120 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        if (lane == 0) {
+            y[n] = v0;
+        }
+    }
+}
+
+/// Index of the greatest of 100352, the lowest of equals.
+kernel void argmax_100352(
+    device const float* x [[buffer(0)]],
+    device int* y [[buffer(1)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]]
+) {
+    device const float* row = x;
+    float best = -INFINITY;
+    uint index = 100352;
+    for (uint i = lane; i < 100352; i += 32) {
+        if (row[i] > best) {
+            best = row[i];
+            index = i;
+        }
+    }
+    const float greatest = simd_max(best);
+    const uint winner = simd_min(best == greatest ? index : 100352u);
+    if (lane == 0) y[0] = int(winner % 100352);
+}
+
+/// Row ids[t] of a table with 5120 columns.
+kernel void embed_bf16_5120_tokens(
+    device const int* ids [[buffer(0)]],
+    device const ushort* table [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    device const ushort* row = table + uint(ids[t]) * 5120;
+    for (uint n = group.y * 1024 + thread_index; n < metal::min(5120u, (group.y + 1) * 1024); n += 256) {
+        const float v0 = bf16(row[n]);
+        y[t * 5120 + n] = v0;
+    }
+}
+
+/// x / sqrt(mean(x^2) + eps) * weight over rows of 5120.
+kernel void rms_norm_bf16_5120_tokens(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    device const float* row = x + t * 5120;
+    float squares[4] = {};
+    for (uint k = thread_index * 4; k < 5120; k += 1024) {
+        device const float* block = row + k;
+        for (uint j = 0; j < 4; ++j) squares[j] += block[j] * block[j];
+    }
+    float total = simd_sum(pairwise_sum<4>(squares));
+    if (lane == 0) scratch[simdgroup] = total;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    total = 0.0f;
+    for (uint s = 0; s < 8; ++s) total += scratch[s];
+    const float factor = metal::precise::rsqrt(total / 5120.0f + 0.00001f);
+    for (uint i = thread_index; i < 5120; i += 256) {
+        const uint n = i;
+        const float v0 = row[i] * factor * bf16(weight[i]);
+        y[t * 5120 + n] = v0;
+    }
+}
+
+/// Each vector of x times the rows of a matrix, 7680 x 5120.
+kernel void matmul_bf16_7680x5120_tokens(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x + t * 5120;
+    float sums0[4][4] = {};
+    for (uint k = lane * 4; k < 5120; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 5120 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        if (lane == 0) {
+            y[t * 7680 + n] = v0;
+        }
+    }
+}
+
+/// Turns the pairs (i, i + 64) of each of 40 heads by the angles of their position.
+kernel void rope_40x128_tokens(
+    device const float* x [[buffer(0)]],
+    device const float* table [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    const uint head = group.y;
+    device const float* row = x + t * 7680 + head * 128;
+    device const float* angles = table + (step.position + t) * 128;
+    for (uint i = lane; i < 64; i += 32) {
+        const float a = row[i];
+        const float b = row[i + 64];
+        const float c = angles[i];
+        const float s = angles[i + 64];
+        {
+            const uint n = head * 128 + i;
+            const float v0 = a * c - b * s;
+            y[t * 5120 + n] = v0;
+        }
+        {
+            const uint n = head * 128 + i + 64;
+            const float v0 = b * c + a * s;
+            y[t * 5120 + n] = v0;
+        }
+    }
+}
+
+/// Turns the pairs (i, i + 64) of each of 10 heads by the angles of their position; into the cache.
+kernel void rope_cache_10x128_tokens(
+    device const float* x [[buffer(0)]],
+    device const float* table [[buffer(1)]],
+    device float* cache [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    const uint head = group.y;
+    device const float* row = x + t * 7680 + 5120 + head * 128;
+    device const float* angles = table + (step.position + t) * 128;
+    for (uint i = lane; i < 64; i += 32) {
+        const float a = row[i];
+        const float b = row[i + 64];
+        const float c = angles[i];
+        const float s = angles[i + 64];
+        {
+            const uint n = head * 128 + i;
+            const float v0 = a * c - b * s;
+            cache[(step.position + t) * 1280 + n] = v0;
+        }
+        {
+            const uint n = head * 128 + i + 64;
+            const float v0 = b * c + a * s;
+            cache[(step.position + t) * 1280 + n] = v0;
+        }
+    }
+}
+
+/// Copies rows of 1280; into the cache.
+kernel void copy_cache_1280_tokens(
+    device const float* r0 [[buffer(0)]],
+    device float* cache [[buffer(1)]],
+    constant Step& step [[buffer(2)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    for (uint n = group.y * 1024 + thread_index; n < metal::min(1280u, (group.y + 1) * 1024); n += 256) {
+        const float v0 = r0[t * 7680 + 6400 + n];
+        cache[(step.position + t) * 1280 + n] = v0;
+    }
+}
+
+/// Causal attention of 40 heads over the cached keys and values of 10.
+kernel void attention_40x10x128_tokens(
+    device const float* q [[buffer(0)]],
+    device const float* k [[buffer(1)]],
+    device const float* v [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    const uint head = group.y;
+    const uint keys = step.position + t + 1;
+    device const float* query = q + t * 5120 + head * 128;
+    device const float* head_keys = k + (head / 4) * 128;
+    device const float* head_values = v + (head / 4) * 128;
+    // Softmax over blocks of 32 positions: the greatest score so far, and sums scaled to it.
+    float greatest = -INFINITY;
+    float total = 0.0f;
+    float mixed[4] = {};
+    for (uint begin = 0; begin < keys; begin += 32) {
+        float score[1];
+        float block_greatest = greatest;
+        for (uint i = 0; i < 1; ++i) {
+            const uint position = begin + i * 32 + lane;
+            score[i] = -INFINITY;
+            if (position < keys) {
+                device const float* key = head_keys + position * 1280;
+                float partial[4] = {};
+                for (uint d = 0; d < 128; d += 4)
+                    for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
+                score[i] = pairwise_sum<4>(partial) * 0.0883883476f;
+            }
+            block_greatest = metal::max(block_greatest, score[i]);
+        }
+        block_greatest = simd_max(block_greatest);
+        const float keep = metal::exp(greatest - block_greatest);
+        greatest = block_greatest;
+        float block_total = 0.0f;
+        for (uint i = 0; i < 1; ++i) {
+            score[i] = metal::exp(score[i] - greatest);
+            block_total += score[i];
+        }
+        total = total * keep + simd_sum(block_total);
+        for (uint i = 0; i < 4; ++i) mixed[i] *= keep;
+        const uint count = metal::min(32u, keys - begin);
+        for (uint j = 0; j < count; ++j) {
+            const float weight = simd_shuffle(score[j / 32], ushort(j % 32));
+            device const float* value = head_values + (begin + j) * 1280;
+            for (uint i = 0; i < 4; ++i) {
+                const uint d = i * 32 + lane;
+                if (d < 128) mixed[i] += weight * value[d];
+            }
+        }
+    }
+    for (uint i = 0; i < 4; ++i) {
+        const uint d = i * 32 + lane;
+        if (d < 128) {
+            const uint n = head * 128 + d;
+            const float v0 = mixed[i] / total;
+            y[t * 5120 + n] = v0;
+        }
+    }
+}
+
+/// Each vector of x times the rows of a matrix, 5120 x 5120; then add.
+kernel void matmul_bf16_add_5120x5120_tokens(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device const float* r2 [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x + t * 5120;
+    float sums0[4][4] = {};
+    for (uint k = lane * 4; k < 5120; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 5120 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        if (lane == 0) {
+            const float v1 = r2[t * 5120 + n] + v0;
+            y[t * 5120 + n] = v1;
+        }
+    }
+}
+
+/// Each vector of x times the rows of 2 matrices, 17920 x 5120; then silu, mul.
+kernel void matmul_bf16_silu_mul_17920x5120_tokens(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x + t * 5120;
+    float sums0[4][4] = {};
+    float sums1[4][4] = {};
+    for (uint k = lane * 4; k < 5120; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 5120 + k;
+            device const ushort* block1 = weight + (m + 17920) * 5120 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+                sums1[r][j] += row[k + j] * bf16(block1[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        const float v1 = simd_sum(pairwise_sum<4>(sums1[r]));
+        if (lane == 0) {
+            const float v2 = silu(v0);
+            const float v3 = v2 * v1;
+            y[t * 17920 + n] = v3;
+        }
+    }
+}
+
+/// Each vector of x times the rows of a matrix, 5120 x 17920; then add.
+kernel void matmul_bf16_add_5120x17920_tokens(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device const float* r2 [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x + t * 17920;
+    float sums0[4][4] = {};
+    for (uint k = lane * 4; k < 17920; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 17920 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        if (lane == 0) {
+            const float v1 = r2[t * 5120 + n] + v0;
+            y[t * 5120 + n] = v1;
+        }
+    }
+}
+
+/// The vector x times the rows of a matrix, 5120 x 5120; then add.
+kernel void matvec_bf16_add_5120x5120_last(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device const float* r2 [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x + (step.tokens - 1) * 5120;
+    float sums0[4][4] = {};
+    for (uint k = lane * 4; k < 5120; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 5120 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        if (lane == 0) {
+            const float v1 = r2[(step.tokens - 1) * 5120 + n] + v0;
+            y[n] = v1;
+        }
+    }
+}
+
+/// Each vector of x times the rows of a matrix, 100352 x 5120.
+kernel void matmul_bf16_100352x5120_tokens(
+    device const float* x [[buffer(0)]],
+    device const ushort* weight [[buffer(1)]],
+    device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    const uint t = group.x;
+    if (t >= step.tokens) return;
+    const uint first = (group.y * 2 + simdgroup) * 4;
+    device const float* row = x + t * 5120;
+    float sums0[4][4] = {};
+    for (uint k = lane * 4; k < 5120; k += 128) {
+        for (uint r = 0; r < 4; ++r) {
+            const uint m = first + r;
+            device const ushort* block0 = weight + m * 5120 + k;
+            for (uint j = 0; j < 4; ++j) {
+                sums0[r][j] += row[k + j] * bf16(block0[j]);
+            }
+        }
+    }
+    for (uint r = 0; r < 4; ++r) {
+        const uint n = first + r;
+        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
+        if (lane == 0) {
+            y[t * 100352 + n] = v0;
+        }
+    }
+}
