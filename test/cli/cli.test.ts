@@ -21,6 +21,7 @@ function upgc(...args: readonly string[]): Promise<Result> {
 }
 
 const llama = ['models/llama.graph.ts', '--weights', 'examples/stories260k'];
+const anyNumber: unknown = expect.any(Number);
 let build: string;
 
 beforeAll(async () => {
@@ -72,21 +73,21 @@ describe('upgc compile', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const summary = JSON.parse(stdout) as Record<string, unknown>;
     const entry = {
-      dispatches: expect.any(Number),
-      barriers: expect.any(Number),
-      pool: { bytes: expect.any(Number), lowerBound: expect.any(Number) },
+      dispatches: anyNumber,
+      barriers: anyNumber,
+      pool: { bytes: anyNumber, lowerBound: anyNumber },
     };
     expect(summary).toMatchObject({
       model: 'llama',
       target: 'metal',
-      nodes: expect.any(Number),
-      kernels: expect.any(Number),
+      nodes: anyNumber,
+      kernels: anyNumber,
       dispatchesPerLayer: 11,
       entries: { decode: entry, prefill: entry },
       kvBytes: 2 * 5 * 512 * 32 * 4,
       weightBytes: 260032 * 4,
-      totalBytes: expect.any(Number),
-      ms: expect.any(Number),
+      totalBytes: anyNumber,
+      ms: anyNumber,
     });
   });
 
@@ -151,13 +152,13 @@ describe('upgc run', () => {
     expect(JSON.parse(stdout)).toEqual({
       tokens: [261, 378, 432, 383, 286],
       text: ' a time, there was',
-      prefill: { tokens: 3, tokensPerSecond: expect.any(Number) },
-      decode: { tokens: 4, tokensPerSecond: expect.any(Number) },
+      prefill: { tokens: 3, tokensPerSecond: anyNumber },
+      decode: { tokens: 4, tokensPerSecond: anyNumber },
       stats: {
         deviceAllocations: 0,
         submissions: 5,
         dispatchesPerStep: { decode: 59, prefill: 59, score: 58 },
-        bytes: { pool: expect.any(Number), state: 655360, weights: expect.any(Number) },
+        bytes: { pool: anyNumber, state: 655360, weights: anyNumber },
       },
     });
   });

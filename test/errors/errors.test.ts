@@ -35,10 +35,13 @@ const compileError = (dir: string, model: string, checkpoint = weights): Promise
 async function firstToken(
   dir: string,
   options: { device?: string; clang?: string; tokens?: number[] },
-): Promise<void> {
+): Promise<number | undefined> {
   const session = await Session.open(dir, options);
   try {
-    for await (const _ of session.generate(options.tokens ?? [1], { maxTokens: 1, greedy: true }));
+    let first: number | undefined;
+    for await (const { id } of session.generate(options.tokens ?? [1], { maxTokens: 1, greedy: true }))
+      first = id;
+    return first;
   } finally {
     session.close();
   }

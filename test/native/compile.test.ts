@@ -5,6 +5,7 @@ import type { ProgramSpec } from '../../src/runtime/native.js';
 import {
   addon,
   buffers,
+  defined,
   emptySpec,
   failure,
   launchSpec,
@@ -35,7 +36,8 @@ async function runTwice(cache: string): Promise<number> {
 function cached(cache: string): { folder: string; inode: number } {
   const [name, ...others] = readdirSync(cache);
   expect(others).toEqual([]);
-  return { folder: path.join(cache, name!), inode: statSync(path.join(cache, name!, 'kernels.so')).ino };
+  const entry = path.join(cache, defined(name));
+  return { folder: entry, inode: statSync(path.join(entry, 'kernels.so')).ino };
 }
 
 it('compiles once and finds the kernels in the cache afterwards', async () => {
@@ -58,10 +60,10 @@ it('compiles again when the key or the library is damaged', async () => {
       writeFileSync(path.join(entry, 'key'), readFileSync(path.join(entry, 'key'), 'utf8') + 'x'),
     (entry: string) => rmSync(path.join(entry, 'key')),
     // A new file, not the old one overwritten: that may still be mapped.
-    (entry: string) => (
-      rmSync(path.join(entry, 'kernels.so')),
-      writeFileSync(path.join(entry, 'kernels.so'), 'ELF?')
-    ),
+    (entry: string) => {
+      rmSync(path.join(entry, 'kernels.so'));
+      writeFileSync(path.join(entry, 'kernels.so'), 'ELF?');
+    },
   ]) {
     const before = cached(cache);
     damage(before.folder);

@@ -1,5 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import { buffers, failure, loadLaunch, position, run, temporaryFolder, threadgroup } from './support.js';
+import {
+  buffers,
+  defined,
+  failure,
+  loadLaunch,
+  position,
+  run,
+  temporaryFolder,
+  threadgroup,
+} from './support.js';
 
 const cache = temporaryFolder();
 const range = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => i);
@@ -33,7 +42,7 @@ describe('both simdgroup widths', () => {
       const rows = 3;
       const x = range(columns);
       const bf16 = new Uint16Array(rows * columns).map(
-        (_, i) => new Uint32Array(Float32Array.of(1 + (i % 4) / 4).buffer)[0]! >> 16,
+        (_, i) => defined(new Uint32Array(Float32Array.of(1 + (i % 4) / 4).buffer)[0]) >> 16,
       );
       const half = new Uint16Array(columns).fill(0x3800); // 0.5
       const y = new Float32Array(rows);
@@ -97,7 +106,7 @@ describe('both simdgroup widths', () => {
     ];
     const names = kinds.map((_, i) => `p${i}`);
     const columns = names.map((name, i) =>
-      types[i]!.endsWith('3') ? `${name}.x` : types[i] === 'uint2' ? `${name}.x` : name,
+      defined(types[i]).endsWith('3') ? `${name}.x` : types[i] === 'uint2' ? `${name}.x` : name,
     );
     const parameters = names.map((name, i) => `${types[i]} ${name} [[${kinds[i]}]]`).join(', ');
     const threads = 40;

@@ -20,7 +20,7 @@ async function evaluate(name: string, x: Float32Array): Promise<Float32Array> {
 /** Every `stride`-th float from `low` to `high` (same sign), by their bit patterns: dense in each binade. */
 function floats(low: number, high: number, stride: number): Float32Array {
   const bits = new Uint32Array(Float32Array.of(low, high).buffer);
-  const [first, last] = [Math.min(bits[0]!, bits[1]!), Math.max(bits[0]!, bits[1]!)];
+  const [first, last] = [Math.min(...bits), Math.max(...bits)];
   const patterns = Uint32Array.from(
     { length: Math.floor((last - first) / stride) + 1 },
     (_, i) => first + i * stride,

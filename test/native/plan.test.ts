@@ -7,7 +7,16 @@ import type {
   NativeKernel,
   ProgramSpec,
 } from '../../src/runtime/native.js';
-import { addon, buffers, emptySpec, failure, position, temporaryFolder, threadgroup } from './support.js';
+import {
+  addon,
+  buffers,
+  defined,
+  emptySpec,
+  failure,
+  position,
+  temporaryFolder,
+  threadgroup,
+} from './support.js';
 
 const cache = temporaryFolder();
 
@@ -156,7 +165,7 @@ describe('a damaged plan', () => {
   ];
   for (const [name, change, message] of cases) {
     it(`is refused: ${name}`, async () => {
-      const found = await failure(() => addon.createProgram('cpu', { ...good, ...change } as ProgramSpec));
+      const found = await failure(() => addon.createProgram('cpu', { ...good, ...change }));
       expect(found.message).toContain(message);
       expect(found.code).toBe('UPGC_BAD_PLAN');
     });
@@ -210,9 +219,10 @@ it('survives garbage in any place of a spec', async () => {
   visit(good, []);
   const replaced = (value: unknown, [key, ...rest]: string[], by: unknown): unknown => {
     if (key === undefined) return by;
-    const copy: Record<string, unknown> = Array.isArray(value)
-      ? ([...value] as never)
-      : { ...(value as object) };
+    const copy = (Array.isArray(value) ? [...(value as unknown[])] : { ...(value as object) }) as Record<
+      string,
+      unknown
+    >;
     copy[key] = replaced(copy[key], rest, by);
     return copy;
   };
@@ -225,7 +235,7 @@ it('survives garbage in any place of a spec', async () => {
   };
   // Paths and text are left out: garbage there would make folders and run the compiler a thousand times.
   const places = paths.filter(
-    ([first]) => !['cache', 'source', 'headers', 'clang', 'sourceName'].includes(first!),
+    ([first]) => !['cache', 'source', 'headers', 'clang', 'sourceName'].includes(defined(first)),
   );
   await fc.assert(
     fc.asyncProperty(fc.constantFrom(...places), garbage, (place, by) => attempt(replaced(good, place, by))),

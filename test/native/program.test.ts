@@ -5,6 +5,7 @@ import type { NativeProgram } from '../../src/runtime/native.js';
 import {
   addon,
   buffers,
+  defined,
   emptySpec,
   failure,
   launchSpec,
@@ -104,6 +105,7 @@ it('runs several programs at the same time', async () => {
 it('maps files read-only', async () => {
   const file = path.join(cache, 'weights.bin');
   writeFileSync(file, new Uint8Array(Float32Array.of(1, 2, 3, 4).buffer));
+  const pool = { name: 'pool', bytes: 16 };
   const spec = {
     ...launchSpec(cache, {
       source: `kernel void copy(device const float* w [[buffer(0)]], device float* y [[buffer(1)]],
@@ -111,10 +113,7 @@ it('maps files read-only', async () => {
       kernel: { name: 'copy', threads: 4, arguments: [...buffers(2), position('thread_position_in_grid')] },
       data: [new Float32Array(4), new Float32Array(4)],
     }),
-    arenas: [
-      { name: 'weights', bytes: 16, file },
-      { name: 'pool', bytes: 16 },
-    ],
+    arenas: [{ name: 'weights', bytes: 16, file }, pool],
   };
   const program = await addon.createProgram('cpu', spec);
   await program.submit(0);
@@ -127,7 +126,7 @@ it('maps files read-only', async () => {
   expect(await code(() => program.clear(0))).toBe('UPGC_BAD_PLAN');
   program.close();
 
-  const arenas = (bytes: number, name: string) => [{ name: 'weights', bytes, file: name }, spec.arenas[1]!];
+  const arenas = (bytes: number, name: string) => [{ name: 'weights', bytes, file: name }, pool];
   const short = await failure(() => addon.createProgram('cpu', { ...spec, arenas: arenas(4096, file) }));
   expect(short).toEqual({ code: 'UPGC_IO', message: `${file}: has 16 bytes, the plan needs 4096` });
   const missing = await failure(() =>
@@ -143,7 +142,7 @@ it('maps files read-only', async () => {
       name: 'run',
       dispatches: [
         {
-          ...spec.entries[0]!.dispatches[0]!,
+          ...defined(spec.entries[0]?.dispatches[0]),
           bindings: [1, 0].map((arena) => ({ arena, offset: 0, bytes: 16 })),
         },
       ],
@@ -172,8 +171,11 @@ it('allows programs without kernels and arenas without bytes', async () => {
 it('checks the arguments of every method', async () => {
   const program = await loadLaunch(cache, increment);
   const bytes = new Uint8Array(16);
-  const bad: [(...args: never[]) => unknown, unknown[]][] = [];
-  for (const method of [program.write, program.read] as ((...args: never[]) => unknown)[]) {
+  // As plain JavaScript sees them: any `this`, any arguments.
+  type Method = (this: unknown, ...args: unknown[]) => unknown;
+  const methodOf = (name: keyof NativeProgram): Method => Reflect.get(program, name) as Method;
+  const bad: [Method, unknown[]][] = [];
+  for (const method of [methodOf('write'), methodOf('read')]) {
     for (const offset of [-1, 0.5, NaN, Infinity, 2 ** 60, 113, 2 ** 53, '0', null, undefined, {}, 1n])
       bad.push([method, [0, offset, bytes]]);
     for (const arena of [1, -1, 1e9, 'x', undefined, Symbol('x')]) bad.push([method, [arena, 0, bytes]]);
@@ -190,18 +192,18 @@ it('checks the arguments of every method', async () => {
     bad.push([method, []]);
   }
   for (const index of [1, -1, 0.5, NaN, 2 ** 40, '0', undefined, null, {}]) {
-    bad.push([program.clear as never, [index]]);
-    bad.push([program.submit as never, [index]]);
+    bad.push([methodOf('clear'), [index]]);
+    bad.push([methodOf('submit'), [index]]);
   }
   for (const [method, args] of bad)
-    expect([args, await code(() => method.apply(program, args as never[]))]).toEqual([args, 'UPGC_BAD_PLAN']);
+    expect([args, await code(() => method.apply(program, args))]).toEqual([args, 'UPGC_BAD_PLAN']);
   const detached = new Uint8Array(16);
   structuredClone(detached.buffer, { transfer: [detached.buffer] });
   program.write(0, 0, detached);
 
   const { Program } = { Program: program.constructor as new () => NativeProgram };
   expect(await code(() => new Program().submit(0))).toBe('UPGC_CLOSED');
-  expect(() => program.write.call({} as NativeProgram, 0, 0, bytes)).toThrow();
+  expect(() => methodOf('write').call({}, 0, 0, bytes)).toThrow();
   expect(() => (program.constructor as unknown as () => void)()).toThrow();
   program.close();
 });

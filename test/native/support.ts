@@ -26,6 +26,12 @@ export function temporaryFolder(): string {
   return folder;
 }
 
+/** The value, which must be there. */
+export function defined<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('expected a value, found undefined');
+  return value;
+}
+
 /** `buffer` arguments 0 to n-1. */
 export const buffers = (n: number): NativeArgument[] =>
   Array.from({ length: n }, (_, index) => ({ kind: 'buffer', index, bytes: 0 }));
