@@ -31,6 +31,7 @@ const config = z
     rms_norm_eps: z.number().positive().default(1e-5),
     tie_word_embeddings: z.boolean().default(false),
     hidden_act: z.literal('silu').default('silu'),
+    sliding_window: z.null().default(null),
     attention_bias: z.literal(false).default(false),
     mlp_bias: z.literal(false).default(false),
     rope_parameters: z

@@ -32,6 +32,7 @@ const config = z
     tie_word_embeddings: z.boolean().default(false),
     hidden_act: z.literal('silu').default('silu'),
     sliding_window: z.null().default(null),
+    attention_bias: z.literal(false).default(false),
     rope_parameters: z
       .object({
         rope_theta: z.number().positive(),

@@ -49,7 +49,8 @@ void check_argument(const Kernel& kernel, size_t index, const Argument& argument
   if (argument.kind == ArgumentKind::position) return;
   if (argument.index > max_argument_index)
     refuse(where(), "index ", argument.index, " is above ", max_argument_index);
-  if (argument.kind == ArgumentKind::threadgroup && argument.bytes % offset_alignment != 0)
+  if (argument.kind != ArgumentKind::threadgroup) return;
+  if (argument.bytes % offset_alignment != 0)
     refuse(where(), argument.bytes, " bytes of threadgroup memory are not a multiple of ", offset_alignment);
   // Bounds each size, so that their sum below cannot overflow.
   if (argument.bytes > max_threadgroup_bytes)
@@ -93,8 +94,13 @@ void check_dispatch(const ProgramSpec& spec, const Entry& entry, size_t index) {
            " threads along x");
   if (dispatch.bindings.size() != kernel.buffer_count())
     refuse(where(), dispatch.bindings.size(), " bindings for ", kernel.buffer_count(), " buffer arguments");
-  for (size_t i = 0; i < dispatch.bindings.size(); i++) {
+  auto buffer = kernel.arguments.begin();
+  for (size_t i = 0; i < dispatch.bindings.size(); i++, ++buffer) {
     const Binding& binding = dispatch.bindings[i];
+    buffer = std::find_if(buffer, kernel.arguments.end(),
+                          [](const Argument& a) { return a.kind == ArgumentKind::buffer; });
+    if (binding.bytes < buffer->bytes)
+      refuse(where(), "binding ", i, " has ", binding.bytes, " bytes; the kernel needs ", buffer->bytes);
     if (binding.arena >= spec.arenas.size())
       refuse(where(), "binding ", i, " names arena ", binding.arena, " of ", spec.arenas.size());
     if (binding.offset % offset_alignment != 0)

@@ -1,20 +1,20 @@
-import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
-import { nearest, UserError } from './diagnostic.js';
+import { CompilerBug, UserError } from './diagnostic.js';
+import { checkTables } from './ir/check-model.js';
 import type { Model } from './ir/dsl.js';
-import { evaluateNode } from './ir/interpret.js';
 import { isOp, type Graph } from './ir/graph.js';
-import { loadModel } from './ir/load.js';
-import { bytesPerElement, elementCount, formatType, type DimBindings, type DType } from './ir/type.js';
+import { inModelFile, loadModel } from './ir/load.js';
+import { bytesPerElement, elementCount } from './ir/type.js';
 import { emit } from './codegen/emit.js';
-import { makePlan, type Placed } from './codegen/plan.js';
+import { makePlan } from './codegen/plan.js';
 import type { Entry } from './passes/entry.js';
 import { checkStage, runPasses } from './passes/pipeline.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
-import { buildFiles, type EntryName, type Plan } from './runtime/plan.js';
+import { planSchema, type EntryName } from './runtime/plan.js';
+import { writeBuild, type Build } from './build-folder.js';
 import { openCheckpoint, type Checkpoint } from './weights/checkpoint.js';
-import { packWeights, type PackedWeight } from './weights/pack.js';
+import { checkWeights, weightDtype } from './weights/fit.js';
 
 export { targets, type TargetName } from './passes/target.js';
 export type { Plan } from './runtime/plan.js';
@@ -67,13 +67,9 @@ export interface CompileSummary {
   readonly ms: number;
 }
 
-/** A compiled model in memory: what a build folder holds. */
-export interface Compiled {
-  readonly plan: Plan;
-  readonly kernels: string;
+/** A compiled model in memory. */
+export interface Compiled extends Build {
   readonly entries: readonly Entry[];
-  /** The tensors of weights.bin. */
-  readonly weights: readonly Placed[];
 }
 
 /** Compiles a model into a build folder. Returns undefined when `stopAfter` ends it early. Throws UserError. */
@@ -105,63 +101,22 @@ function chooseTarget(name: string): Target {
 }
 
 function checkCount(what: string, value: number): void {
-  if (!Number.isSafeInteger(value) || value < 1) {
-    throw new UserError(`${what} must be a whole number of tokens, at least 1, not ${value}`);
+  if (!Number.isInteger(value) || value < 1 || value >= 2 ** 31) {
+    throw new UserError(`${what} must be a whole number of tokens from 1 to 2^31 - 1, not ${value}`);
   }
 }
 
-const weightDtypes: ReadonlyMap<string, DType> = new Map([
-  ['F32', 'f32'],
-  ['F16', 'f16'],
-  ['BF16', 'bf16'],
-]);
-
 function buildModel(model: Model, checkpoint: Checkpoint | undefined): ReturnType<Model['build']> {
   try {
-    return model.build(checkpoint?.config ?? {}, (name) =>
-      weightDtypes.get(checkpoint?.tensors.get(name)?.dtype ?? ''),
-    );
+    return model.build(checkpoint?.config ?? {}, (name) => weightDtype(checkpoint?.tensors.get(name)));
   } catch (error) {
-    if (!(error instanceof z.ZodError)) throw error;
+    if (!(error instanceof z.ZodError)) throw inModelFile(error);
     const where = checkpoint
       ? path.join(checkpoint.dir, 'config.json')
       : `the defaults of model ${model.name}`;
     throw new UserError(`${where} does not fit model ${model.name}`, {
       notes: error.issues.map((issue) => `${issue.path.join('.') || 'config'}: ${issue.message}`),
     });
-  }
-}
-
-/** Every weight of the graph must be in the checkpoint, of the same shape and an element type that kernels read. */
-function checkWeights(graph: Graph, checkpoint: Checkpoint): void {
-  for (const node of graph.nodes) {
-    if (!isOp(node, 'weight')) continue;
-    const { name, shape } = node.attrs;
-    const detail = { span: node.origin.span, within: node.origin.scope || undefined };
-    const stored = checkpoint.tensors.get(name);
-    if (!stored) {
-      const near = nearest(name, checkpoint.tensors.keys());
-      throw new UserError(`weight '${name}' is not in the checkpoint ${checkpoint.dir}`, {
-        ...detail,
-        notes: [
-          near
-            ? `did you mean '${near}'?`
-            : `the checkpoint has ${checkpoint.tensors.size} tensors, none of a name like it`,
-        ],
-      });
-    }
-    if (stored.shape.join() !== shape.join()) {
-      throw new UserError(
-        `weight '${name}' is [${stored.shape.join(', ')}] in the checkpoint; the model expects ${formatType(node.type)}`,
-        { ...detail, notes: [`the tensor is in ${stored.file}`] },
-      );
-    }
-    if (!weightDtypes.has(stored.dtype)) {
-      throw new UserError(`weight '${name}' is stored as ${stored.dtype}; weights can be F32, F16 or BF16`, {
-        ...detail,
-        notes: [`the tensor is in ${stored.file}`],
-      });
-    }
   }
 }
 
@@ -177,6 +132,7 @@ export interface GraphOptions {
 /** Runs the passes and the code generator on a graph; undefined when `stopAfter` ends it early. */
 export function compileGraph(graph: Graph, options: GraphOptions): Compiled | undefined {
   const { target, context, checkpoint } = options;
+  checkTables(graph);
   const chunk = Math.min(options.chunk ?? 64, context);
   const entries = runPasses(graph, { ...options, context, chunk });
   if (!entries) return undefined;
@@ -188,53 +144,9 @@ export function compileGraph(graph: Graph, options: GraphOptions): Compiled | un
     eosTokens: checkpoint?.eosTokens ?? [],
     packed: checkpoint !== undefined,
   });
+  const checked = planSchema.safeParse(plan);
+  if (!checked.success) throw new CompilerBug(`the plan is not one: ${z.prettifyError(checked.error)}`);
   return { plan, kernels: emitted.text, entries, weights: memory.weights };
-}
-
-/** Writes the build folder. Files appear under their names only once all are complete; the plan last. */
-async function writeBuild(
-  out: string,
-  compiled: Compiled,
-  checkpoint: Checkpoint | undefined,
-  onProgress: CompileOptions['onProgress'],
-): Promise<void> {
-  const files = new Map<string, (file: string) => void | Promise<void>>();
-  if (checkpoint) {
-    const layout = compiled.weights.map((placed) => packed(placed, checkpoint, compiled.plan.context));
-    files.set(buildFiles.weights, (file) =>
-      packWeights(file, layout, compiled.plan.arenas.weights.bytes, onProgress),
-    );
-    for (const source of checkpoint.tokenizerFiles) {
-      files.set(path.basename(source), (file) => copyFileSync(source, file));
-    }
-  }
-  files.set(buildFiles.kernels, (file) => writeFileSync(file, compiled.kernels));
-  files.set(buildFiles.plan, (file) => writeFileSync(file, `${JSON.stringify(compiled.plan, null, 1)}\n`));
-  const temporary = (name: string): string => path.join(out, `.${name}.${process.pid}.new`);
-  try {
-    mkdirSync(out, { recursive: true });
-    for (const [name, write] of files) await write(temporary(name));
-    rmSync(path.join(out, buildFiles.plan), { force: true });
-    if (!checkpoint) rmSync(path.join(out, buildFiles.weights), { force: true });
-    for (const name of files.keys()) renameSync(temporary(name), path.join(out, name));
-  } catch (error) {
-    for (const name of files.keys()) if (existsSync(temporary(name))) rmSync(temporary(name));
-    if (error instanceof Error && 'syscall' in error)
-      throw new UserError(`cannot write the build folder ${out}: ${error.message}`);
-    throw error;
-  }
-}
-
-function packed({ node, name, region }: Placed, checkpoint: Checkpoint, context: number): PackedWeight {
-  const { offset, bytes } = region;
-  const stored = checkpoint.tensors.get(name);
-  if (isOp(node, 'weight') && stored) return { offset, bytes, source: stored };
-  return { offset, bytes, source: { compute: () => computedLeaf(node, { C: context }) } };
-}
-
-/** The bytes of a leaf whose value is known at compile time. */
-export function computedLeaf(node: Placed['node'], dims: DimBindings): Uint8Array {
-  return new Uint8Array(Float32Array.from(evaluateNode(node, [], dims).data).buffer);
 }
 
 function summarise(graph: Graph, { plan, entries }: Compiled, out: string, ms: number): CompileSummary {

@@ -37,9 +37,10 @@ const allowed: { readonly [part: string]: readonly string[] } = {
   ir: [],
   passes: ['ir'],
   codegen: ['passes', 'ir', 'runtime/plan.ts'],
-  weights: [],
+  weights: ['ir'],
   runtime: [],
-  'compiler.ts': ['codegen', 'passes', 'ir', 'weights', 'runtime/plan.ts'],
+  'build-folder.ts': ['codegen', 'ir', 'weights', 'runtime/plan.ts'],
+  'compiler.ts': ['build-folder.ts', 'codegen', 'passes', 'ir', 'weights', 'runtime/plan.ts'],
   'index.ts': ['ir', 'compiler.ts', 'runtime'],
   cli: ['compiler.ts', 'codegen', 'passes', 'ir', 'weights', 'runtime'],
 };

@@ -80,12 +80,13 @@ async function generate(session: Session, flags: RunFlags) {
     if (!flags.json)
       process.stdout.write(session.tokenizer ? token.text : `${tokens.length > 1 ? ',' : ''}${token.id}`);
   }
-  // The step that reads the prompt also makes the first token.
+  // The step that reads the prompt also makes the first token; without one, nothing was read.
+  const read = tokens.length > 0 ? start.length : 0;
   const decoded = Math.max(0, tokens.length - 1);
   return {
     tokens,
     text,
-    prefill: { tokens: start.length, tokensPerSecond: rate(start.length, firstAt - began) },
+    prefill: { tokens: read, tokensPerSecond: rate(read, firstAt - began) },
     decode: { tokens: decoded, tokensPerSecond: rate(decoded, performance.now() - firstAt) },
     stats: session.stats,
   };

@@ -6,7 +6,12 @@ import { elementType } from './expression.js';
 /** What a buffer argument is bound to: a value of the graph, or the record of the step. */
 export type Operand = Node | 'step';
 
-type Argument = PlanKernel['arguments'][number];
+type PlanArgument = PlanKernel['arguments'][number];
+
+/** An argument of the text; how many bytes a buffer must have is known once it is bound. */
+export type Argument =
+  | Exclude<PlanArgument, { readonly kind: 'buffer' }>
+  | Omit<Extract<PlanArgument, { readonly kind: 'buffer' }>, 'bytes'>;
 
 const positionTypes = {
   threadgroup_position_in_grid: 'uint3 group',

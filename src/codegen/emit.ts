@@ -1,18 +1,23 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import Handlebars from 'handlebars';
 import { packageVersion } from '../version.js';
-import { Layout } from '../passes/access.js';
+import { layoutOf } from '../passes/access.js';
 import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
-import type { PlanKernel } from '../runtime/plan.js';
-import type { Operand } from './arguments.js';
+import type { Argument, Operand } from './arguments.js';
 import { writeKernel } from './kernels.js';
 
 /** kernels.metal and how each kernel of each entry is launched. */
 export interface Emitted {
   readonly text: string;
-  readonly kernels: readonly PlanKernel[];
+  readonly kernels: readonly EmittedKernel[];
   readonly launches: ReadonlyMap<Kernel, Launch>;
+}
+
+export interface EmittedKernel {
+  readonly name: string;
+  readonly threads: number;
+  readonly arguments: readonly Argument[];
 }
 
 export interface Launch {
@@ -50,11 +55,11 @@ function template(name: KernelKind | 'kernels'): Template {
 /** Writes the kernels of all entries into one text. Kernels that come out alike are written once. */
 export function emit(model: string, entries: readonly Entry[], target: Target): Emitted {
   const texts: string[] = [];
-  const kernels: PlanKernel[] = [];
+  const kernels: EmittedKernel[] = [];
   const indexOf = new Map<string, number>();
   const launches = new Map<Kernel, Launch>();
   for (const entry of entries) {
-    const layout = new Layout(entry.graph);
+    const layout = layoutOf(entry.graph);
     for (const kernel of entry.kernels) {
       const written = writeKernel(kernel, entry, layout, target);
       const render = (name: string): string =>

@@ -115,8 +115,11 @@ export function isPacked(access: Access): boolean {
   );
 }
 
-/** A float literal that Metal reads back as the same number. */
+/** The shortest literal that Metal reads back as the f32 nearest to `value`. */
 export function floatLiteral(value: number): string {
-  const text = String(Number(Math.fround(value).toPrecision(9)));
+  const rounded = Math.fround(value);
+  let digits = 1;
+  while (digits < 9 && Math.fround(Number(rounded.toPrecision(digits))) !== rounded) digits++;
+  const text = String(Number(rounded.toPrecision(digits)));
   return `${/[.e]/.test(text) ? text : `${text}.0`}f`;
 }

@@ -1,4 +1,4 @@
-import { CompilerBug } from '../diagnostic.js';
+import { CompilerBug, Unsupported } from '../diagnostic.js';
 import { isOp, type Node } from '../ir/graph.js';
 import type { Layout } from '../passes/access.js';
 import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
@@ -120,6 +120,15 @@ function parameter({ layout, list, iteration }: Site, name: string, node: Node) 
   };
 }
 
+/** The templates of these ops make the rows of a step's tokens, or one row. */
+function requireTokenRows(node: Node): void {
+  const [rows] = node.type.shape;
+  if (rows === 'T' || rows === 1) return;
+  throw new Unsupported(`${node.op} with ${rows} rows: only the rows of the step's tokens can be computed`, {
+    span: node.origin.span,
+  });
+}
+
 function readsLast({ kernel, layout }: Site): boolean {
   return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromLast));
 }
@@ -168,6 +177,7 @@ function writeLinear(site: Site): Written {
   const { kernel, layout, target, list, iteration } = site;
   const products = kernel.anchors.map((part) => (isOp(part, 'split') ? operand(part, 0) : part));
   const [product = anchor(kernel)] = products;
+  for (const each of products) requireTokenRows(each);
   const x = layout.of(operand(product, 0));
   const [k = 0] = product.inputs[1]?.type.shape.slice(1) ?? [];
   const n = iteration.width;
@@ -433,6 +443,7 @@ function blockShape({ target, iteration }: Site) {
 function writeEmbed(site: Site): Written {
   const { kernel, layout, list, iteration } = site;
   const node = anchor(kernel);
+  requireTokenRows(node);
   const ids = layout.of(operand(node, 0));
   const table = operand(node, 1);
   const idName = list.read('ids', ids.source, 'i32');

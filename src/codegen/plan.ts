@@ -1,13 +1,21 @@
-import { CompilerBug } from '../diagnostic.js';
-import { isOp, type Leaf, type Node } from '../ir/graph.js';
-import { bindShape, type DimBindings } from '../ir/type.js';
+import { CompilerBug, Unsupported } from '../diagnostic.js';
+import { isOp, leafKey, type Leaf, type Node } from '../ir/graph.js';
+import { bindShape, elementCount, type DimBindings } from '../ir/type.js';
 import type { Entry } from '../passes/entry.js';
 import { alignUp, bytesOf } from '../passes/plan-pool.js';
 import type { Target } from '../passes/target.js';
 import { kernelName } from '../passes/text.js';
-import { planVersion, type ArenaName, type Plan, type PlanEntry, type Region } from '../runtime/plan.js';
+import {
+  planVersion,
+  type ArenaName,
+  type EntryName,
+  type Plan,
+  type PlanEntry,
+  type PlanKernel,
+  type Region,
+} from '../runtime/plan.js';
 import type { Operand } from './arguments.js';
-import type { Emitted } from './emit.js';
+import type { Emitted, EmittedKernel } from './emit.js';
 
 export interface PlanOptions {
   readonly model: string;
@@ -21,7 +29,6 @@ export interface PlanOptions {
 /** A tensor of weights.bin: of the checkpoint, or computed. */
 export interface Placed {
   readonly node: Extract<Leaf, { readonly op: 'weight' | 'rope_table' | 'state' }>;
-  readonly name: string;
   readonly region: Region;
 }
 
@@ -47,6 +54,19 @@ export interface Memory {
   readonly states: readonly Placed[];
 }
 
+type EntryFields = Omit<PlanEntry, 'outputs'>;
+
+interface PlannedEntry {
+  readonly fields: EntryFields;
+  readonly outputs: ReadonlyMap<string, Region>;
+}
+
+function fieldsOf(planned: ReadonlyMap<string, PlannedEntry>, name: EntryName): EntryFields {
+  const entry = planned.get(name);
+  if (!entry) throw new CompilerBug(`there is no entry ${name}`);
+  return entry.fields;
+}
+
 interface Regions extends Memory {
   readonly arenas: Readonly<Record<'weights' | 'state' | 'io', Arena>>;
   readonly tokens: Region;
@@ -55,31 +75,30 @@ interface Regions extends Memory {
   readonly next: Region;
 }
 
-export function leafName(node: Placed['node']): string {
-  return isOp(node, 'rope_table')
-    ? `rope_table theta ${node.attrs.theta} dims ${node.attrs.dims}`
-    : node.attrs.name;
-}
-
 /** Writes down offsets, bindings and launches: what plan.json holds. */
 export function makePlan(
   entries: readonly Entry[],
   emitted: Emitted,
   options: PlanOptions,
 ): { plan: Plan; memory: Memory } {
+  checkSizes(entries);
   const regions = placeLeaves(entries, options.target.alignment);
   const planned = new Map(entries.map((entry) => [entry.name, planEntry(entry, emitted, regions)]));
-  const entryOf = (name: string): PlanEntry => {
-    const entry = planned.get(name);
-    if (!entry) throw new CompilerBug(`there is no entry ${name}`);
-    return entry;
+  const outputOf = (name: EntryName, output: 'logits' | 'next'): Region => {
+    const region = planned.get(name)?.outputs.get(output);
+    if (!region) throw new CompilerBug(`entry ${name} has no ${output}`);
+    return region;
   };
+  const generating = (name: EntryName): Plan['entries']['decode'] => ({
+    ...fieldsOf(planned, name),
+    outputs: { logits: outputOf(name, 'logits'), next: outputOf(name, 'next') },
+  });
   const [first] = entries;
   const vocabulary = Number(first?.graph.outputs.get('logits')?.type.shape[1]);
   const { weights, state, io } = regions.arenas;
   const tensors = (placed: readonly Placed[]): Plan['weights'] =>
-    placed.map(({ node, name, region: { offset, bytes } }) => ({
-      name,
+    placed.map(({ node, region: { offset, bytes } }) => ({
+      name: isOp(node, 'rope_table') ? leafKey(node) : node.attrs.name,
       dtype: node.type.dtype,
       shape: bindShape(node.type.shape, first?.graph.dims ?? {}),
       offset,
@@ -105,10 +124,55 @@ export function makePlan(
     inputs: { tokens: regions.tokens, step: regions.step },
     weights: tensors(regions.weights),
     state: tensors(regions.states),
-    kernels: emitted.kernels.map((kernel) => ({ ...kernel, arguments: [...kernel.arguments] })),
-    entries: { decode: entryOf('decode'), prefill: entryOf('prefill'), score: entryOf('score') },
+    kernels: emitted.kernels.map((kernel, index) =>
+      sizedKernel(
+        kernel,
+        index,
+        [...planned.values()].map(({ fields }) => fields),
+      ),
+    ),
+    entries: {
+      decode: generating('decode'),
+      prefill: generating('prefill'),
+      score: { ...fieldsOf(planned, 'score'), outputs: { logits: outputOf('score', 'logits') } },
+    },
   };
   return { plan, memory: regions };
+}
+
+/**
+ * A kernel's text is the same wherever it is launched, so no launch needs more of a buffer than the smallest that any
+ * launch binds.
+ */
+function sizedKernel(kernel: EmittedKernel, index: number, entries: readonly EntryFields[]): PlanKernel {
+  const launches = entries
+    .flatMap(({ dispatches }) => dispatches)
+    .filter((dispatch) => dispatch.kernel === index);
+  let buffer = 0;
+  const sized = kernel.arguments.map((argument) => {
+    if (argument.kind !== 'buffer') return argument;
+    const position = buffer++;
+    const bytes = launches.map(({ bindings }) => bindings[position]?.bytes ?? 0);
+    return { ...argument, bytes: Math.min(...bytes) };
+  });
+  return { ...kernel, arguments: sized };
+}
+
+/** Kernels count elements in 32 bits. */
+function checkSizes(entries: readonly Entry[]): void {
+  for (const { graph } of entries) {
+    for (const node of graph.nodes) {
+      const shape = bindShape(node.type.shape, graph.dims);
+      if (elementCount(shape) < 2 ** 32) continue;
+      throw new Unsupported(
+        `${node.op} of [${shape.join(', ')}]: a tensor can have at most 2^32 - 1 elements`,
+        {
+          span: node.origin.span,
+          notes: ['a shorter --context or a smaller --chunk may do'],
+        },
+      );
+    }
+  }
 }
 
 function placeLeaves(entries: readonly Entry[], alignment: number): Regions {
@@ -121,10 +185,10 @@ function placeLeaves(entries: readonly Entry[], alignment: number): Regions {
   for (const { graph } of entries) {
     for (const node of graph.nodes) {
       if (!isOp(node, 'weight', 'state', 'rope_table')) continue;
-      const name = leafName(node);
-      if (placed.has(name)) continue;
+      const key = leafKey(node);
+      if (placed.has(key)) continue;
       const arena = node.op === 'state' ? arenas.state : arenas.weights;
-      placed.set(name, { node, name, region: arena.place(bytesOf(node, graph.dims)) });
+      placed.set(key, { node, region: arena.place(bytesOf(node, graph.dims)) });
     }
   }
   const all = [...placed.values()];
@@ -145,7 +209,7 @@ function sizeOf(node: Node | undefined, dims: DimBindings): number {
   return node ? bytesOf(node, dims) : 0;
 }
 
-function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlanEntry {
+function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlannedEntry {
   const { graph } = entry;
   const where = valueRegions(entry, regions);
   const regionOf = (operand: Operand): Region => {
@@ -170,24 +234,23 @@ function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlanEntry 
       bindings: launch.operands.map(regionOf),
     };
   });
-  const output = (name: string): Region | undefined => {
-    const node = graph.outputs.get(name);
-    return node && regionOf(node);
-  };
-  const next = output('next');
   return {
-    tokens: graph.dims['T'] ?? 1,
-    dispatches,
-    outputs: { logits: output('logits') ?? regions.logits, ...(next ? { next } : {}) },
-    pool: { bytes: entry.pool?.bytes ?? 0, lowerBound: entry.pool?.lowerBound ?? 0 },
+    fields: {
+      tokens: graph.dims['T'] ?? 1,
+      dispatches,
+      pool: { bytes: entry.pool?.bytes ?? 0, lowerBound: entry.pool?.lowerBound ?? 0 },
+    },
+    outputs: new Map([...graph.outputs].map(([name, node]) => [name, regionOf(node)])),
   };
 }
 
 function valueRegions({ graph, kernels, pool }: Entry, regions: Regions): ReadonlyMap<Node, Region> {
   const where = new Map<Node, Region>();
-  const leaves = new Map([...regions.weights, ...regions.states].map(({ name, region }) => [name, region]));
+  const leaves = new Map(
+    [...regions.weights, ...regions.states].map(({ node, region }) => [leafKey(node), region]),
+  );
   for (const node of graph.nodes) {
-    const region = isOp(node, 'weight', 'state', 'rope_table') ? leaves.get(leafName(node)) : undefined;
+    const region = isOp(node, 'weight', 'state', 'rope_table') ? leaves.get(leafKey(node)) : undefined;
     if (region) where.set(node, region);
     if (isOp(node, 'input') && node.attrs.name === 'tokens') where.set(node, regions.tokens);
   }

@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import { z } from 'zod';
 import { UserError } from '../diagnostic.js';
 import type { TensorType } from './type.js';
 
@@ -49,6 +49,12 @@ export function defineOp<const N extends string, const I extends readonly string
 ): Op<N, I, S> {
   return op;
 }
+
+/** A number that f32 can hold: neither infinite nor rounded to zero there. */
+export const singlePrecision = z.number().refine((value) => {
+  const rounded = Math.fround(value);
+  return Number.isFinite(rounded) && (rounded !== 0 || value === 0);
+}, 'must be within the range of f32');
 
 /** Refuses the inputs of an op; the builder adds the op's name and place. */
 export function reject(message: string): never {

@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { formatSpan, UserError, type Span } from '../diagnostic.js';
+import { checkLogits } from './check-model.js';
 import { makeGraph, makeNode, type Graph, type Node, type Origin } from './graph.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from './ops/index.js';
-import { formatType, type DType, type Dim } from './type.js';
+import { formatType, type DType } from './type.js';
 
 /**
  * The language models are written in. Every function here adds one op to the model being built and returns its
@@ -278,6 +279,12 @@ export function model<S extends z.ZodType>(
   options: ModelOptions<S>,
   graph: (config: z.output<S>) => Tensor,
 ): Model {
+  // The name becomes a folder and stands in comments of the kernels.
+  if (!/^[A-Za-z0-9][\w.-]*$/.test(options.name)) {
+    throw new UserError(`a model's name must be letters, digits, '.', '_' and '-', not '${options.name}'`, {
+      span: currentSite?.span,
+    });
+  }
   return {
     name: options.name,
     build: (config, dtypeOf = () => undefined) => {
@@ -307,15 +314,6 @@ export function buildGraph(
   } finally {
     building = outer;
   }
-}
-
-function checkLogits(name: string, logits: Tensor): void {
-  const shape: readonly Dim[] = logits.type.shape;
-  if (logits.type.dtype === 'f32' && shape.length === 2 && shape[0] === 'T' && typeof shape[1] === 'number')
-    return;
-  throw new UserError(`model ${name} must return logits f32[T, V], not ${formatType(logits.type)}`, {
-    span: logits.origin.span,
-  });
 }
 
 export { z };

@@ -61,6 +61,13 @@ export function isLeaf(node: Node): node is Leaf {
   return ops[node.op].class === 'leaf';
 }
 
+/** What makes a leaf one of its kind: two leaves of one key are one value. */
+export function leafKey(node: Leaf): string {
+  const own =
+    node.op === 'rope_table' ? `theta ${node.attrs.theta} dims ${node.attrs.dims}` : node.attrs.name;
+  return `${node.op} ${own}`;
+}
+
 /** Makes a node, its type inferred from the inputs; throws UserError when they do not fit. */
 export function makeNode<N extends OpName>(
   op: N,

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { createRequire, SourceMap, type SourceMapPayload } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import vm from 'node:vm';
 import { Node as AstNode, Project, ts, type CallExpression, type SourceFile } from 'ts-morph';
 import * as diagnostic from '../diagnostic.js';
-import { UserError, type Span } from '../diagnostic.js';
+import { relativeTo, UserError, type Span } from '../diagnostic.js';
 import { at, type Model, type Site } from './dsl.js';
 import * as dsl from './dsl.js';
 
@@ -17,6 +17,7 @@ export function loadModel(file: string): Model {
   const absolute = path.resolve(file);
   readSource(absolute);
   const project = new Project({ compilerOptions: compilerOptions(), skipAddingFilesFromTsConfig: true });
+  project.createSourceFile(path.join(path.dirname(absolute), 'upgc-globals.d.ts'), globals);
   const source = project.addSourceFileAtPath(absolute);
   project.resolveSourceFileDependencies();
   checkTypes(project);
@@ -32,7 +33,15 @@ export function loadModel(file: string): Model {
   return exported;
 }
 
+/** What a model file may use besides the language and its imports. */
+const globals = `declare const console: { ${['log', 'error', 'warn'].map((name) => `${name}(...values: unknown[]): void`).join('; ')} };`;
+
 function readSource(file: string): void {
+  if (!file.endsWith('.ts')) {
+    throw new UserError(`model file ${file} is not TypeScript`, {
+      notes: ['give the path of a .graph.ts file'],
+    });
+  }
   try {
     readFileSync(file);
   } catch {
@@ -110,9 +119,10 @@ function run(
   const exported: Record<string, unknown> = {};
   loaded.set(file, exported);
   const { text, sites } = instrument(source);
-  const { outputText } = ts.transpileModule(text, {
+  const { outputText, sourceMapText = '{}' } = ts.transpileModule(text, {
     fileName: file,
     compilerOptions: {
+      sourceMap: true,
       target: ts.ScriptTarget.ES2022,
       module: ts.ModuleKind.CommonJS,
       esModuleInterop: true,
@@ -131,7 +141,12 @@ function run(
     const known = sites[site];
     return known ? at(known, f) : f;
   };
-  body(exported, importModule, { exports: exported }, locate);
+  sourceMaps.set(file, new SourceMap(JSON.parse(sourceMapText) as SourceMapPayload));
+  try {
+    body(exported, importModule, { exports: exported }, locate);
+  } catch (error) {
+    throw inModelFile(error);
+  }
   return exported;
 }
 
@@ -177,4 +192,25 @@ function variableOf(call: CallExpression): string | undefined {
     parent.getNameNode().isKind(ts.SyntaxKind.Identifier)
     ? parent.getName()
     : undefined;
+}
+
+/** Where the lines of the code that runs come from, by model file. */
+const sourceMaps = new Map<string, SourceMap>();
+
+/** What a model file threw, as an error at its line; our own errors pass through. */
+export function inModelFile(error: unknown): unknown {
+  if (!(error instanceof Error) || 'detail' in error) return error;
+  for (const [, file = '', line, column] of (error.stack ?? '').matchAll(
+    /(?:\(|at )([^()\n]+?):(\d+):(\d+)\)?$/gm,
+  )) {
+    const map = sourceMaps.get(file);
+    const entry = map?.findEntry(Number(line) - 1, Number(column) - 1);
+    if (!entry || !('originalLine' in entry)) continue;
+    const text = readFileSync(file, 'utf8').split(/\r?\n/)[entry.originalLine] ?? '';
+    const start = text.length - text.trimStart().length;
+    const span = { file, line: entry.originalLine + 1, column: start + 1, length: text.trim().length };
+    return new UserError(`${error.name}: ${error.message}`, { span });
+  }
+  const [file] = sourceMaps.keys();
+  return file === undefined ? error : new UserError(`${relativeTo(process.cwd(), file)}: ${error.message}`);
 }

@@ -1,5 +1,5 @@
 import { CompilerBug, UserError } from '../diagnostic.js';
-import { inferType, isLeaf, isOp, type Graph, type Node } from './graph.js';
+import { inferType, isLeaf, leafKey, type Graph, type Node } from './graph.js';
 import { ops } from './ops/index.js';
 import { formatNode, valueNames } from './text.js';
 import { formatType, sameType, type TensorType } from './type.js';
@@ -31,9 +31,7 @@ export function verifyGraph(graph: Graph, after: string): void {
     seen.add(node);
     verifyNode(node, broken);
     if (isLeaf(node)) {
-      const key = isOp(node, 'rope_table')
-        ? `rope_table ${JSON.stringify(node.attrs)}`
-        : `${node.op} ${node.attrs.name}`;
+      const key = leafKey(node);
       if ((leaves.get(key) ?? node) !== node) broken(node, `two leaves are called ${key}`);
       leaves.set(key, node);
     }

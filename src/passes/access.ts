@@ -56,7 +56,7 @@ function viewAccess(view: Node, input: Access, graph: Graph): Access | undefined
 }
 
 /** Where each value of a graph lies, views resolved to what they look at. */
-export class Layout {
+class Layout {
   /** Views whose elements must be moved, with where a copy kernel finds them, in row-major order of the access's shape. */
   readonly copied: ReadonlyMap<Node, Access>;
   private readonly accesses = new Map<Node, Access>();
@@ -78,6 +78,17 @@ export class Layout {
     return this.accesses.get(node) ?? whole(node);
   }
 }
+
+const layouts = new WeakMap<Graph, Layout>();
+
+/** The layout of a graph, worked out once. */
+export function layoutOf(graph: Graph): Layout {
+  const layout = layouts.get(graph) ?? new Layout(graph);
+  layouts.set(graph, layout);
+  return layout;
+}
+
+export type { Layout };
 
 /** The distinct values in memory that a kernel reads. */
 export function kernelSources(kernel: Entry['kernels'][number], layout: Layout): Set<Node> {

@@ -1,7 +1,7 @@
 import { isOp, usersOf, type Graph, type Node } from '../ir/graph.js';
 import { ops, type OpName } from '../ir/ops/index.js';
 import { sameShape } from '../ir/type.js';
-import { Layout } from './access.js';
+import { layoutOf } from './access.js';
 import type { EntryPass, Kernel, KernelKind } from './entry.js';
 
 /** The template that computes each op by itself; leaves and views are not computed. */
@@ -47,6 +47,13 @@ const templates: { readonly [K in KernelKind]: Template } = {
   elementwise: { epilogue: true, parts: false },
 };
 
+/**
+ * Metal has 31 buffer indices. With n inputs a region takes at most x, a matrix and a bias for each of n parts, the
+ * result and the step: 2n + 3. A longer chain only makes a kernel nobody would want to read.
+ */
+const mostRegionInputs = 12;
+const mostRegionNodes = 32;
+
 /** Elementwise nodes of one shape that feed only each other, and the one whose value leaves. */
 interface Region {
   readonly root: Node;
@@ -70,13 +77,13 @@ export const fuseLayers: EntryPass = {
 class Fusion {
   private readonly users: ReadonlyMap<Node, readonly Node[]>;
   private readonly results: ReadonlySet<Node>;
-  private readonly layout: Layout;
+  private readonly layout: ReturnType<typeof layoutOf>;
   private readonly position: ReadonlyMap<Node, number>;
 
   constructor(private readonly graph: Graph) {
     this.users = usersOf(graph);
     this.results = new Set([...graph.outputs.values(), ...graph.updates.values()]);
-    this.layout = new Layout(graph);
+    this.layout = layoutOf(graph);
     this.position = new Map(graph.nodes.map((node, i) => [node, i]));
   }
 
@@ -88,7 +95,7 @@ class Fusion {
       const joined = this.anchorsOf(root, nodes);
       for (const anchor of joined?.anchors ?? []) taken.add(anchor);
       add({
-        kind: joined?.anchors[0] ? (kindOf[joined.anchors[0].op] ?? 'linear') : 'elementwise',
+        kind: (joined?.anchors[0] && kindOf[joined.anchors[0].op]) ?? 'elementwise',
         anchors: joined?.through.length ? joined.through : (joined?.anchors ?? []),
         epilogue: nodes,
         append: undefined,
@@ -143,7 +150,9 @@ class Fusion {
       for (const node of nodes) {
         for (const input of node.inputs) {
           const fits = elementwise(input) && sameShape(input.type.shape, root.type.shape);
-          if (fits && this.onlyReadBy(input, nodes)) nodes.add(input);
+          if (!fits || !this.onlyReadBy(input, nodes)) continue;
+          nodes.add(input);
+          if (inputsOf(nodes).size > mostRegionInputs || nodes.size > mostRegionNodes) nodes.delete(input);
         }
       }
       for (const node of nodes) inRegion.add(node);
@@ -155,8 +164,7 @@ class Fusion {
   /** The producer a region joins: the parts of a gated MLP if it reads them all, else its latest single-use input. */
   private anchorsOf(root: Node, nodes: readonly Node[]): Anchors | undefined {
     const region = new Set(nodes);
-    const inputs = [...new Set(nodes.flatMap((node) => node.inputs))].filter((node) => !region.has(node));
-    const own = inputs
+    const own = [...inputsOf(region)]
       .filter((node) => sameShape(node.type.shape, root.type.shape) && this.onlyReadBy(node, region))
       .sort((a, b) => this.index(b) - this.index(a));
     const halves = own.filter((node) => isOp(node, 'split') && !this.layout.copied.has(node));
@@ -165,12 +173,10 @@ class Fusion {
       const through = halves.filter((node) => node.inputs[0] === whole).reverse();
       return { anchors: [whole], through };
     }
-    const latest = own.find(
-      (node) => ops[node.op].class === 'kernel' && templates[kindOf[node.op] ?? 'argmax'].epilogue,
-    );
+    const latest = own.find((node) => templateOf(node)?.epilogue);
     if (!latest) return undefined;
     const twins = own.filter((node) => node === latest || sameMatrixShape(node, latest)).reverse();
-    return { anchors: templates[kindOf[latest.op] ?? 'argmax'].parts ? twins : [latest], through: [] };
+    return { anchors: templateOf(latest)?.parts ? twins : [latest], through: [] };
   }
 
   /** Follows an append's value back through reshapes to a kernel that can store it itself. */
@@ -191,6 +197,17 @@ class Fusion {
     }
     return undefined;
   }
+}
+
+/** What a set of nodes reads from outside of it. */
+function inputsOf(nodes: ReadonlySet<Node>): ReadonlySet<Node> {
+  return new Set([...nodes].flatMap((node) => node.inputs).filter((input) => !nodes.has(input)));
+}
+
+/** What the template that computes an op by itself accepts; undefined for leaves, views and elementwise ops. */
+function templateOf(node: Node): Template | undefined {
+  const kind = ops[node.op].class === 'kernel' ? kindOf[node.op] : undefined;
+  return kind && templates[kind];
 }
 
 /** Whether two products read the same vectors and have matrices of one type, so that one pass over the vector serves both. */

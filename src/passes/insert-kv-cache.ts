@@ -1,5 +1,6 @@
 import { Unsupported } from '../diagnostic.js';
 import { isOp, makeGraph, makeNode, rewrite, type Graph, type Node, type Program } from '../ir/graph.js';
+import { formatType } from '../ir/type.js';
 
 export interface CacheOptions {
   /** Tokens that the cache holds. */
@@ -40,6 +41,7 @@ export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): P
         },
       );
     }
+    if (isOp(node, 'rope', 'attention')) requireTokens(node);
     if (isOp(node, 'rope'))
       return makeNode('rope', [...node.inputs.slice(0, 2), position], node.attrs, node.origin);
     if (!isOp(node, 'attention')) return node;
@@ -70,4 +72,18 @@ export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): P
       ['score', entry(chunk, [['logits', logits]])],
     ]),
   };
+}
+
+/** Positions count tokens, so what is turned or attended to must have one row for each. */
+function requireTokens(node: Node): void {
+  const rows = node.op === 'rope' ? node.inputs.slice(0, 1) : node.inputs.slice(0, 3);
+  const fixed = rows.find((input) => input.type.shape[0] !== 'T');
+  if (!fixed) return;
+  throw new Unsupported(
+    `${node.op} over ${formatType(fixed.type)}: its rows are not the tokens of the text`,
+    {
+      span: node.origin.span,
+      notes: ['the first axis must be T'],
+    },
+  );
 }

@@ -1,6 +1,6 @@
 import type { Node } from '../ir/graph.js';
 import { bindShape, bytesPerElement, elementCount, type DimBindings } from '../ir/type.js';
-import { kernelSources, Layout } from './access.js';
+import { kernelSources, layoutOf } from './access.js';
 import type { EntryPass, PoolBuffer, PoolPlan } from './entry.js';
 
 type Lifetime = Omit<PoolBuffer, 'offset'>;
@@ -26,7 +26,7 @@ export const alignUp = (bytes: number, alignment: number): number => Math.ceil(b
 
 /** Outputs live outside the pool, where the host reads them; appended values live in their cache. */
 function lifetimes(entry: Parameters<EntryPass['run']>[0], alignment: number): Lifetime[] {
-  const layout = new Layout(entry.graph);
+  const layout = layoutOf(entry.graph);
   const outputs = new Set(entry.graph.outputs.values());
   const lastUse = new Map<Node, number>();
   for (const kernel of entry.kernels) {

@@ -1,7 +1,7 @@
 import { CompilerBug } from '../diagnostic.js';
 import type { Node } from '../ir/graph.js';
 import { isLeaf } from '../ir/graph.js';
-import { kernelSources, Layout } from './access.js';
+import { kernelSources, layoutOf } from './access.js';
 import type { EntryPass, Kernel } from './entry.js';
 
 /**
@@ -13,7 +13,7 @@ export const schedule: EntryPass = {
   name: 'schedule',
   doc: 'order dispatches and set barrier epochs',
   run: (entry) => {
-    const layout = new Layout(entry.graph);
+    const layout = layoutOf(entry.graph);
     const epochs = new Map<Kernel, number>();
     const epochOf = new Map<Node, number>();
     for (const kernel of entry.kernels) {

@@ -27,10 +27,14 @@ function orderedNodes(kernel: Kernel, order: readonly Node[]): Node[] {
   return order.filter((node) => kernel.nodes.has(node));
 }
 
+/** Steps that a kernel's name spells out. */
+const mostSteps = 6;
+
 /** `linear_silu_mul`, `rope_cache`: the template, what follows on each element, where it is stored. */
 export function kernelName(kernel: Kernel): string {
   const steps = kernel.epilogue.map((node) => node.op);
   const computed = kernel.kind === 'elementwise' ? steps : [kernel.kind, ...steps];
-  const named = computed.length > 0 ? computed : ['copy'];
-  return [...named, ...(kernel.append ? ['cache'] : [])].join('_');
+  const rest = computed.length - mostSteps;
+  const named = rest > 0 ? [...computed.slice(0, mostSteps), `and_${rest}_more`] : computed;
+  return [...(named.length > 0 ? named : ['copy']), ...(kernel.append ? ['cache'] : [])].join('_');
 }

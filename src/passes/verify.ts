@@ -3,7 +3,7 @@ import { isLeaf, usersOf, type Node } from '../ir/graph.js';
 import { ops } from '../ir/ops/index.js';
 import { formatNode, valueNames } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
-import { kernelSources, Layout } from './access.js';
+import { kernelSources, layoutOf } from './access.js';
 import type { Entry } from './entry.js';
 import { bytesOf } from './plan-pool.js';
 
@@ -31,7 +31,7 @@ function bug(entry: Entry, after: string, what: string, node?: Node): never {
 }
 
 function verifyBorders(entry: Entry, after: string): void {
-  const { copied } = new Layout(entry.graph);
+  const { copied } = layoutOf(entry.graph);
   const users = usersOf(entry.graph);
   const results = new Set([...entry.graph.outputs.values(), ...entry.graph.updates.values()]);
   const inside = new Set<Node>();
@@ -52,7 +52,7 @@ function verifyBorders(entry: Entry, after: string): void {
 }
 
 function verifyEpochs(entry: Entry, after: string): void {
-  const layout = new Layout(entry.graph);
+  const layout = layoutOf(entry.graph);
   const made = new Map(entry.kernels.map((kernel) => [kernel.result, entry.epochs.get(kernel)]));
   let previous = 0;
   for (const kernel of entry.kernels) {
@@ -104,7 +104,7 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
 
 /** The epochs in which a kernel makes or reads each value. */
 function epochsOfUse(entry: Entry): ReadonlyMap<Node, readonly number[]> {
-  const layout = new Layout(entry.graph);
+  const layout = layoutOf(entry.graph);
   const uses = new Map<Node, number[]>();
   for (const kernel of entry.kernels) {
     const epoch = entry.epochs.get(kernel) ?? 0;

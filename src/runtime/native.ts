@@ -6,7 +6,7 @@ export interface NativeArgument {
   readonly kind: string;
   /** `[[buffer(index)]]` or `[[threadgroup(index)]]`; 0 for thread positions. */
   readonly index: number;
-  /** Bytes of a `threadgroup` argument; 0 otherwise. */
+  /** Bytes of a `threadgroup` argument; the least bytes bound to a `buffer`; 0 otherwise. */
   readonly bytes: number;
 }
 

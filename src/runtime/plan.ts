@@ -29,7 +29,13 @@ export const threadPositions = [
 ] as const;
 
 const argumentSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('buffer'), name: identifier, index: z.int().min(0).max(30) }),
+  z.strictObject({
+    kind: z.literal('buffer'),
+    name: identifier,
+    index: z.int().min(0).max(30),
+    /** The least that may be bound: what the kernel's text may touch. */
+    bytes: count,
+  }),
   z.strictObject({
     kind: z.literal('threadgroup'),
     name: identifier,
@@ -59,17 +65,20 @@ const dispatchSchema = z.strictObject({
   bindings: z.array(regionSchema),
 });
 
-const entrySchema = z.strictObject({
+const entryFields = {
   /** Most tokens of one step. */
   tokens: count,
   dispatches: z.array(dispatchSchema),
-  outputs: z.strictObject({
-    /** f32[1, vocabulary], or f32[tokens, vocabulary] of `score`. */
-    logits: regionSchema,
-    /** i32[1], the greedy next id. */
-    next: regionSchema.optional(),
-  }),
   pool: z.strictObject({ bytes, lowerBound: bytes }),
+};
+
+/** Logits f32[tokens, vocabulary]. */
+const scoringSchema = z.strictObject({ ...entryFields, outputs: z.strictObject({ logits: regionSchema }) });
+
+/** The last token's logits f32[1, vocabulary], and i32[1], the greedy next id. */
+const generatingSchema = z.strictObject({
+  ...entryFields,
+  outputs: z.strictObject({ logits: regionSchema, next: regionSchema }),
 });
 
 const tensorSchema = z.strictObject({
@@ -80,7 +89,7 @@ const tensorSchema = z.strictObject({
   bytes,
 });
 
-export const planSchema = z.strictObject({
+const planObject = z.strictObject({
   version: z.literal(planVersion),
   model: z.strictObject({
     name: z.string(),
@@ -107,15 +116,48 @@ export const planSchema = z.strictObject({
   weights: z.array(tensorSchema),
   state: z.array(tensorSchema),
   kernels: z.array(kernelSchema),
-  entries: z.strictObject({ decode: entrySchema, prefill: entrySchema, score: entrySchema }),
+  entries: z.strictObject({ decode: generatingSchema, prefill: generatingSchema, score: scoringSchema }),
 });
 
-export type Plan = z.output<typeof planSchema>;
-export type PlanEntry = Plan['entries']['decode'];
+/** What parts of a plan say of each other. The native side checks what bindings and kernels say of memory. */
+export const planSchema = planObject.superRefine((plan, check) => {
+  const expect = (holds: boolean, path: (string | number)[], message: string): void => {
+    if (!holds) check.addIssue({ code: 'custom', path, message });
+  };
+  expect(
+    plan.simdWidth === (plan.target === 'cpu' ? 1 : 32),
+    ['simdWidth'],
+    `does not fit target ${plan.target}`,
+  );
+  plan.state.forEach(({ shape }, i) => {
+    expect(
+      shape[0] === plan.context,
+      ['state', i, 'shape'],
+      `must hold the context of ${plan.context} tokens`,
+    );
+  });
+  for (const [name, entry] of Object.entries(plan.entries)) {
+    const rows = name === 'score' ? entry.tokens : 1;
+    const logits = rows * plan.model.vocabulary * 4;
+    const at = ['entries', name];
+    expect(entry.outputs.logits.bytes === logits, [...at, 'outputs', 'logits', 'bytes'], `must be ${logits}`);
+    expect(
+      plan.inputs.tokens.bytes >= entry.tokens * 4,
+      [...at, 'tokens'],
+      'is more than inputs.tokens holds',
+    );
+  }
+  expect(plan.inputs.step.bytes === 8, ['inputs', 'step', 'bytes'], 'must be 8');
+});
+
+export type Plan = z.output<typeof planObject>;
+export type PlanEntry = Plan['entries'][EntryName];
 export type PlanDispatch = PlanEntry['dispatches'][number];
 export type PlanKernel = Plan['kernels'][number];
 export type Region = z.output<typeof regionSchema>;
 export type EntryName = keyof Plan['entries'];
+/** The entries of a plan, in the order of the program's. */
+export const entryNames: readonly EntryName[] = ['decode', 'prefill', 'score'];
 export type ArenaName = Region['arena'];
 
 /** The files of a build folder. */

@@ -1,9 +1,18 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import path from 'node:path';
 import { UserError } from '../diagnostic.js';
 import { cacheFolder, fromNative, loadAddon, mslHeaders } from './addon.js';
 import type { NativeAddon, NativeProgram, ProgramSpec } from './native.js';
-import { arenaNames, buildFiles, readPlan, type EntryName, type Plan, type Region } from './plan.js';
+import {
+  arenaNames,
+  buildFiles,
+  entryNames,
+  readPlan,
+  type EntryName,
+  type Plan,
+  type Region,
+} from './plan.js';
 import { Sampler } from './sampler.js';
 import { openTokenizer, type TextTokenizer } from './tokenizer.js';
 
@@ -44,14 +53,18 @@ export interface SessionStats {
 
 /**
  * A compiled plan on a device, and the text so far: its keys and values stay in the device's caches. Everything is
- * allocated by `open`. One call at a time: a second one while a call is under way throws UserError.
+ * allocated by `open`. One call at a time: a second one while the device works throws UserError, and a generator ends
+ * when another call has changed the text.
  */
 export class Session {
   /** Tokens whose keys and values are in the caches. */
   private position = 0;
   /** Generated tokens that no step has read yet. */
   private pending: number[] = [];
-  private active = false;
+  /** Whether a call waits for the device. */
+  private busy = false;
+  /** Counts calls that change the text; a generator of an earlier call ends when it goes on. */
+  private turn = 0;
   private closed = false;
   private readonly atOpen: { readonly allocations: number; readonly submissions: number };
 
@@ -90,30 +103,30 @@ export class Session {
     tokens: readonly number[],
     options: GenerateOptions = {},
   ): AsyncGenerator<GeneratedToken, void> {
-    const { maxTokens = Infinity, greedy = false, ignoreEos = false } = options;
+    const { maxTokens = Infinity, greedy = false, ignoreEos = false, temperature = 1, seed } = options;
+    checkOption(
+      'maxTokens',
+      maxTokens,
+      maxTokens === Infinity || Number.isInteger(maxTokens),
+      'a whole number',
+    );
+    checkOption('temperature', temperature, Number.isFinite(temperature), 'a number');
     const ends = new Set(ignoreEos ? [] : this.plan.model.eosTokens);
-    const sampler = greedy ? undefined : new Sampler(options.temperature ?? 1, options.seed);
+    const sampler = greedy ? undefined : new Sampler(temperature, seed);
     const text = this.tokenizer?.stream();
-    this.begin();
-    try {
-      this.checkTokens([...this.pending, ...tokens]);
-      this.pending.push(...tokens);
-      // Whether a first token begins a text, and so loses its leading space, depends on what came before.
-      for (const id of this.pending) text?.push(id);
-      for (
-        let produced = 0;
-        produced < maxTokens && this.position + this.pending.length <= this.plan.context;
-        produced++
-      ) {
-        const id = await this.step(sampler);
-        this.pending.push(id);
-        if (ends.has(id)) break;
-        const piece = text?.push(id) ?? '';
-        const last = produced + 1 >= maxTokens || this.position + this.pending.length > this.plan.context;
-        yield { id, text: last ? piece + (text?.end() ?? '') : piece };
-      }
-    } finally {
-      this.active = false;
+    const turn = this.beginTurn();
+    this.checkTokens([...this.pending, ...tokens]);
+    this.pending.push(...tokens);
+    // Whether a first token begins a text, and so loses its leading space, depends on what came before.
+    for (const id of this.pending) text?.push(id);
+    const fits = (): boolean => this.position + this.pending.length <= this.plan.context;
+    for (let produced = 1; produced <= maxTokens && fits(); produced++) {
+      const id = await this.whileBusy(() => this.step(sampler));
+      this.pending.push(id);
+      if (ends.has(id)) return;
+      const piece = text?.push(id) ?? '';
+      yield { id, text: produced < maxTokens && fits() ? piece : piece + (text?.end() ?? '') };
+      if (turn !== this.turn) return;
     }
   }
 
@@ -123,40 +136,36 @@ export class Session {
    * @throws {UserError} as `generate`
    */
   async score(tokens: readonly number[]): Promise<Float32Array> {
-    this.begin();
-    try {
-      this.forget();
-      this.checkTokens(tokens);
-      const { vocabulary } = this.plan.model;
-      const logits = new Float32Array(tokens.length * vocabulary);
-      const chunk = this.plan.entries.score.tokens;
+    this.beginTurn();
+    this.forget();
+    this.checkTokens(tokens);
+    const { vocabulary } = this.plan.model;
+    const { tokens: chunk, outputs } = this.plan.entries.score;
+    const logits = new Float32Array(tokens.length * vocabulary);
+    await this.whileBusy(async () => {
       for (let start = 0; start < tokens.length; start += chunk) {
         const part = tokens.slice(start, start + chunk);
         await this.submit('score', part);
-        const rows = logits.subarray(start * vocabulary, (start + part.length) * vocabulary);
-        this.readRegion(this.plan.entries.score.outputs.logits, rows);
+        this.readRegion(
+          outputs.logits,
+          logits.subarray(start * vocabulary, (start + part.length) * vocabulary),
+        );
       }
-      return logits;
-    } finally {
-      this.forget();
-      this.active = false;
-    }
+    });
+    this.forget();
+    return logits;
   }
 
   /** Forgets the text so far. */
   reset(): void {
-    this.begin();
+    this.beginTurn();
     this.forget();
-    this.active = false;
   }
 
   /** Frees the device memory. Further calls but this one throw UserError. */
   close(): void {
     if (this.closed) return;
-    if (this.active)
-      throw new UserError('the session cannot be closed while it generates', {
-        notes: ['await the call, or end its loop'],
-      });
+    this.beginTurn();
     this.program.close();
     this.closed = true;
   }
@@ -181,11 +190,23 @@ export class Session {
     if (this.closed) throw new UserError('the session is closed');
   }
 
-  private begin(): void {
+  /** Starts a call that changes the text; a generator of an earlier one ends. */
+  private beginTurn(): number {
     this.checkOpen();
-    if (this.active)
+    if (this.busy) {
       throw new UserError('the session is busy with another call', { notes: ['await that call first'] });
-    this.active = true;
+    }
+    return ++this.turn;
+  }
+
+  private async whileBusy<R>(work: () => Promise<R>): Promise<R> {
+    this.checkOpen();
+    this.busy = true;
+    try {
+      return await work();
+    } finally {
+      this.busy = false;
+    }
   }
 
   private forget(): void {
@@ -218,8 +239,8 @@ export class Session {
       this.pending.splice(0, part.length);
     }
     const { logits, next } = entries[name].outputs;
-    if (!sampler && next) return this.readRegion(next, new Int32Array(1))[0] ?? 0;
-    return (sampler ?? new Sampler(0)).pick(this.readRegion(logits, new Float32Array(model.vocabulary)));
+    if (sampler) return sampler.pick(this.readRegion(logits, new Float32Array(model.vocabulary)));
+    return this.readRegion(next, new Int32Array(1))[0] ?? 0;
   }
 
   /** One submission over tokens that follow the text so far. */
@@ -228,7 +249,7 @@ export class Session {
     this.writeRegion(inputs.tokens, Int32Array.from(tokens));
     this.writeRegion(inputs.step, Uint32Array.of(this.position, tokens.length));
     try {
-      await this.program.submit(entryIndex[entry]);
+      await this.program.submit(entryNames.indexOf(entry));
     } catch (error) {
       throw fromNative(error);
     }
@@ -248,9 +269,9 @@ export class Session {
 const bytesOf = (data: Float32Array | Int32Array | Uint32Array): Uint8Array =>
   new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
-/** The entries in the order of the program's. */
-const entryOrder: readonly EntryName[] = ['decode', 'prefill', 'score'];
-const entryIndex: Readonly<Record<EntryName, number>> = { decode: 0, prefill: 1, score: 2 };
+function checkOption(name: string, value: number, kind: boolean, expected: string): void {
+  if (!kind || value < 0) throw new UserError(`${name} must be ${expected}, at least 0, not ${value}`);
+}
 
 function chooseDevice(addon: NativeAddon, wanted: string): string {
   const devices = addon.devices();
@@ -273,6 +294,15 @@ export function programSpec(dir: string, plan: Plan, clang?: string): ProgramSpe
   for (const file of [kernels, weights]) {
     if (!existsSync(file)) throw new UserError(`${file} is missing`, { notes: ['compile the model again'] });
   }
+  const { state, pool, io } = plan.arenas;
+  const needed = state.bytes + pool.bytes + io.bytes;
+  if (needed > totalmem()) {
+    throw new UserError(`${dir} needs ${needed} bytes besides its weights; this machine has ${totalmem()}`, {
+      notes: [
+        `of them ${state.bytes} hold the context of ${plan.context} tokens: compile with a shorter --context`,
+      ],
+    });
+  }
   const { size } = statSync(weights);
   if (size !== plan.arenas.weights.bytes) {
     throw new UserError(`${weights} has ${size} bytes; the plan expects ${plan.arenas.weights.bytes}`, {
@@ -281,7 +311,8 @@ export function programSpec(dir: string, plan: Plan, clang?: string): ProgramSpe
   }
   return {
     source: readFileSync(kernels, 'utf8'),
-    sourceName: kernels,
+    // Constant, so that a build that moves keeps its compiled kernels.
+    sourceName: buildFiles.kernels,
     simdWidth: plan.simdWidth,
     kernels: plan.kernels.map(({ name, threads, arguments: list }) => ({
       name,
@@ -297,7 +328,7 @@ export function programSpec(dir: string, plan: Plan, clang?: string): ProgramSpe
       bytes: plan.arenas[name].bytes,
       ...(name === 'weights' ? { file: weights } : {}),
     })),
-    entries: entryOrder.map((name) => ({
+    entries: entryNames.map((name) => ({
       name,
       dispatches: plan.entries[name].dispatches.map(({ kernel, grid, barrier, bindings }) => ({
         kernel,

@@ -93,7 +93,7 @@ export function openTokenizer(dir: string): TextTokenizer | undefined {
   if (!existsSync(file)) return undefined;
   const configFile = path.join(dir, 'tokenizer_config.json');
   const config = existsSync(configFile) ? readJsonObject(configFile) : {};
-  return textTokenizer(construct(readJsonObject(file), config, file));
+  return textTokenizer(construct(readJsonObject(file), config, file), file);
 }
 
 function construct(
@@ -126,7 +126,7 @@ function construct(
   }
 }
 
-function textTokenizer(tokenizer: LibraryTokenizer): TextTokenizer {
+function textTokenizer(tokenizer: LibraryTokenizer, file: string): TextTokenizer {
   const special = new Set<number>();
   for (const [id, token] of tokenizer.get_added_tokens_decoder()) if (token.special) special.add(id);
   const hasText = (id: number) => !special.has(id) && tokenizer.id_to_token(id) !== undefined;
@@ -137,7 +137,16 @@ function textTokenizer(tokenizer: LibraryTokenizer): TextTokenizer {
   return {
     vocabularySize: [...tokenizer.get_vocab().values()].reduce((size, id) => Math.max(size, id + 1), 0),
     // Without an unknown token, the library returns `undefined` for a piece of text that no token covers.
-    encode: (text) => tokenizer.encode(text).ids.filter((id) => id !== undefined),
+    encode: (text) => {
+      try {
+        return tokenizer.encode(text).ids.filter((id) => id !== undefined);
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        throw new UserError(`${shown(file)} cannot encode the text: ${reason}`, {
+          notes: ['a part of the tokenizer is missing or damaged'],
+        });
+      }
+    },
     decode: (ids) => decodeText(ids.filter(hasText)),
     stream: () => textStream(hasText, decodeText),
   };

@@ -14,7 +14,7 @@ import {
   times,
 } from '../../src/codegen/expression.js';
 import { emit } from '../../src/codegen/emit.js';
-import { Layout } from '../../src/passes/access.js';
+import { layoutOf } from '../../src/passes/access.js';
 import { runPasses } from '../../src/passes/pipeline.js';
 import { targets } from '../../src/passes/target.js';
 import { graphOf, inputOf } from '../support/graphs.js';
@@ -30,7 +30,7 @@ function index(value: Node, as: Node = value, bound = dims): string {
     updates: new Map(),
     dims: bound,
   });
-  return elementIndex(new Layout(graph).of(value), iterationOf(as.type, bound));
+  return elementIndex(layoutOf(graph).of(value), iterationOf(as.type, bound));
 }
 
 const x = inputOf('x', f32('T', 12));
@@ -118,9 +118,7 @@ function interpreted(view: Node, data: number[]): number[] {
 
 describe('pointers', () => {
   it('leave out what is zero', () => {
-    const layout = new Layout(
-      makeGraph({ name: 'g', outputs: new Map([['y', x]]), updates: new Map(), dims }),
-    );
+    const layout = layoutOf(makeGraph({ name: 'g', outputs: new Map([['y', x]]), updates: new Map(), dims }));
     expect(rowStart(layout.of(x), iterationOf(x.type, { T: 1 }))).toBe('0');
     expect(rowPointer('x', layout.of(x), iterationOf(x.type, { T: 1 }))).toBe('x');
     expect(rowPointer('x', layout.of(x), iterationOf(x.type, dims))).toBe('x + t * 12');
@@ -139,9 +137,7 @@ describe('isPacked', () => {
     const of = (value: Node): boolean => {
       const y = makeNode('silu', [value], {});
       return isPacked(
-        new Layout(makeGraph({ name: 'g', outputs: new Map([['y', y]]), updates: new Map(), dims })).of(
-          value,
-        ),
+        layoutOf(makeGraph({ name: 'g', outputs: new Map([['y', y]]), updates: new Map(), dims })).of(value),
       );
     };
     expect([of(x), of(reshape(x, 'T', 3, 4))]).toEqual([true, true]);

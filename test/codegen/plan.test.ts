@@ -97,7 +97,7 @@ function memoryFaults({ kernels, arenas, inputs, weights }: Plan, entry: PlanEnt
       }
     });
   }
-  for (const output of [entry.outputs.logits, ...(entry.outputs.next ? [entry.outputs.next] : [])])
+  for (const output of Object.values(entry.outputs))
     if (!writes.some((write) => write.region.offset === output.offset && overlap(write.region, output)))
       faults.push('an output is not written');
   return faults;

@@ -205,7 +205,7 @@ kernel void attention_40x10x128(
                 float partial[4] = {};
                 for (uint d = 0; d < 128; d += 4)
                     for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
-                score[i] = pairwise_sum<4>(partial) * 0.0883883476f;
+                score[i] = pairwise_sum<4>(partial) * 0.088388346f;
             }
             block_greatest = metal::max(block_greatest, score[i]);
         }
@@ -586,7 +586,7 @@ kernel void attention_40x10x128_tokens(
                 float partial[4] = {};
                 for (uint d = 0; d < 128; d += 4)
                     for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
-                score[i] = pairwise_sum<4>(partial) * 0.0883883476f;
+                score[i] = pairwise_sum<4>(partial) * 0.088388346f;
             }
             block_greatest = metal::max(block_greatest, score[i]);
         }

@@ -248,7 +248,7 @@ kernel void attention_8x4x8(
                 float partial[8] = {};
                 for (uint d = 0; d < 8; d += 8)
                     for (uint j = 0; j < 8; ++j) partial[j] += query[d + j] * key[d + j];
-                score[i] = pairwise_sum<8>(partial) * 0.353553391f;
+                score[i] = pairwise_sum<8>(partial) * 0.35355338f;
             }
             block_greatest = metal::max(block_greatest, score[i]);
         }
@@ -689,7 +689,7 @@ kernel void attention_8x4x8_tokens(
                 float partial[8] = {};
                 for (uint d = 0; d < 8; d += 8)
                     for (uint j = 0; j < 8; ++j) partial[j] += query[d + j] * key[d + j];
-                score[i] = pairwise_sum<8>(partial) * 0.353553391f;
+                score[i] = pairwise_sum<8>(partial) * 0.35355338f;
             }
             block_greatest = metal::max(block_greatest, score[i]);
         }

@@ -245,7 +245,7 @@ kernel void attention_8x4x8(
                 float partial[4] = {};
                 for (uint d = 0; d < 8; d += 4)
                     for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
-                score[i] = pairwise_sum<4>(partial) * 0.353553391f;
+                score[i] = pairwise_sum<4>(partial) * 0.35355338f;
             }
             block_greatest = metal::max(block_greatest, score[i]);
         }
@@ -678,7 +678,7 @@ kernel void attention_8x4x8_tokens(
                 float partial[4] = {};
                 for (uint d = 0; d < 8; d += 4)
                     for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
-                score[i] = pairwise_sum<4>(partial) * 0.353553391f;
+                score[i] = pairwise_sum<4>(partial) * 0.35355338f;
             }
             block_greatest = metal::max(block_greatest, score[i]);
         }

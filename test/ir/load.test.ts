@@ -244,7 +244,7 @@ export default model({ name: 'small', config: z.object({}), context: () => 16 },
   it('of a folder', () => {
     const dir = temporaryFolder();
     expect(renderedError(() => loadModel(dir), dir)).toMatchInlineSnapshot(`
-      "error: model file <dir> cannot be read
+      "error: model file <dir> is not TypeScript
        note: give the path of a .graph.ts file"
     `);
   });

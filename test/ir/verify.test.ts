@@ -146,7 +146,7 @@ describe('verifyGraph', () => {
     const heads = makeNode('reshape', [nodeOf('embed')], { shape: ['T', 1, 4] });
     const turned = tables.reduce((x, table) => makeNode('rope', [x, table], {}), heads);
     expect(broken(returning(turned))).toMatchInlineSnapshot(`
-      "bug in upgc: after a-pass, graph small: two leaves are called rope_table {"theta":10,"dims":4}
+      "bug in upgc: after a-pass, graph small: two leaves are called rope_table theta 10 dims 4
        note: %rope_table.1 = rope_table { theta: 10, dims: 4 } : f32[C, 4]"
     `);
   });

@@ -108,7 +108,7 @@ it('says what to install when there is no clang', async () => {
   try {
     const empty = await failure(() => addon.createProgram('cpu', spec));
     expect(empty.code).toBe('UPGC_NO_CLANG');
-    expect(empty.message).toContain('looked for clang++, clang++-19');
+    expect(empty.message).toContain('looked for clang++, clang++-21, clang++-20, clang++-19');
   } finally {
     process.env['PATH'] = savedPath;
   }

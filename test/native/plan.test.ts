@@ -47,6 +47,11 @@ describe('a damaged plan', () => {
       `${at}binding 1 ends at byte 4096 of arena pool, which has 2048 bytes`,
     ],
     [
+      'binding smaller than the kernel needs',
+      withArguments({ kind: 'buffer', index: 0, bytes: 256 }, { kind: 'buffer', index: 1, bytes: 4096 }),
+      'entry decode, dispatch 0 (rms_norm_64): binding 1 has 256 bytes; the kernel needs 4096',
+    ],
+    [
       'binding of 2^53 bytes',
       withBinding({ offset: 2 ** 53 - 16, bytes: 2 ** 53 }),
       `${at}binding 1 ends at byte`,

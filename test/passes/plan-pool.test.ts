@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import * as dsl from '../../src/ir/dsl.js';
 import type { Node } from '../../src/ir/graph.js';
 import { f32 } from '../../src/ir/type.js';
-import { kernelSources, Layout } from '../../src/passes/access.js';
+import { kernelSources, layoutOf } from '../../src/passes/access.js';
 import type { Entry, PoolBuffer } from '../../src/passes/entry.js';
 import { fuseLayers } from '../../src/passes/fuse-layers.js';
 import { placeBuffers, planPool } from '../../src/passes/plan-pool.js';
@@ -141,7 +141,7 @@ describe('plan-pool', () => {
     (target) => {
       for (const name of ['decode', 'prefill', 'score'] as const) {
         const entry = planned(name, target);
-        const layout = new Layout(entry.graph);
+        const layout = layoutOf(entry.graph);
         const buffers = entry.pool?.buffers ?? [];
         expect(buffers.length).toBeGreaterThan(3);
         for (const buffer of buffers) {

@@ -102,8 +102,8 @@ export function checkEntry(plan: Plan, name: keyof Plan['entries'], alignment = 
   for (const { region, writer, read } of values) {
     if (region.arena === 'pool' && !read) faults.push(`nothing reads ${shown(region)} of ${writer}`);
   }
-  for (const output of [entry.outputs.logits, entry.outputs.next]) {
-    if (output && !values.some(({ region }) => same(region, output)))
+  for (const output of Object.values(entry.outputs)) {
+    if (!values.some(({ region }) => same(region, output)))
       faults.push(`nothing writes the output ${shown(output)}`);
   }
   const mostAlive = mostBytes(values, alignment);

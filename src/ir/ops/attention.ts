@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { defineOp, reject } from '../define.js';
+import { defineOp, reject, singlePrecision } from '../define.js';
 import { elementCount, formatType, i32, sameShape, sameType, type TensorType } from '../type.js';
 
 function checkStart(start: TensorType | undefined): void {
@@ -80,7 +80,7 @@ export const attention = defineOp({
     'k and v f32[S, G, D] with H a multiple of G → f32[T, H, D]. scale defaults to 1/√D, start to 0.',
   class: 'kernel',
   inputs: ['q', 'k', 'v', 'start?'],
-  attrs: z.object({ causal: z.boolean(), scale: z.number().positive().optional() }),
+  attrs: z.object({ causal: z.boolean(), scale: singlePrecision.positive().optional() }),
   tokenwise: false,
   infer: ({ q, k, v, start }) => {
     for (const [name, type] of Object.entries({ q, k, v })) {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { defineOp, reject, type Cost, type NdArray } from '../define.js';
+import { defineOp, reject, singlePrecision, type Cost, type NdArray } from '../define.js';
 import { elementCount, formatType, sameShape, type TensorType } from '../type.js';
 
 const none = z.object({});
@@ -61,7 +61,7 @@ export const scale = defineOp({
   doc: 'x · by, for a number known at compile time.',
   class: 'elementwise',
   inputs: ['x'],
-  attrs: z.object({ by: z.number() }),
+  attrs: z.object({ by: singlePrecision }),
   tokenwise: true,
   infer: ({ x }) => realResult(x),
   evaluate: ({ x }, { by }) => mapUnary(x, (value) => value * by),

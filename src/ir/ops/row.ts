@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { defineOp, reject } from '../define.js';
+import { defineOp, reject, singlePrecision } from '../define.js';
 import { elementCount, formatType, i32, lastDim, sameShape, type TensorType } from '../type.js';
 
 const none = z.object({});
@@ -18,7 +18,7 @@ export const rmsNorm = defineOp({
   doc: 'x / √(mean(x²) + eps) · weight over the last axis (Zhang & Sennrich 2019): x [.., N], weight [N].',
   class: 'kernel',
   inputs: ['x', 'weight'],
-  attrs: z.object({ eps: z.number().positive() }),
+  attrs: z.object({ eps: singlePrecision.positive() }),
   tokenwise: true,
   infer: ({ x, weight }) => {
     checkRows(x);

@@ -1,0 +1,80 @@
+import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { Placed } from './codegen/plan.js';
+import { UserError } from './diagnostic.js';
+import { isOp } from './ir/graph.js';
+import { evaluateNode } from './ir/interpret.js';
+import type { DimBindings } from './ir/type.js';
+import { buildFiles, type Plan } from './runtime/plan.js';
+import type { Checkpoint } from './weights/checkpoint.js';
+import { packWeights, type PackedWeight } from './weights/pack.js';
+
+/** Every file a build may have; those a new build lacks are removed with the old one. */
+const allFiles: readonly string[] = [...Object.values(buildFiles), 'tokenizer.json', 'tokenizer_config.json'];
+
+/** What a build folder holds. */
+export interface Build {
+  readonly plan: Plan;
+  /** The text of kernels.metal. */
+  readonly kernels: string;
+  /** The tensors of weights.bin. */
+  readonly weights: readonly Placed[];
+}
+
+/** Writes the build folder. Files appear under their names only once all are complete; the plan last. */
+export async function writeBuild(
+  out: string,
+  build: Build,
+  checkpoint: Checkpoint | undefined,
+  onProgress: ((bytesDone: number, bytesTotal: number) => void) | undefined,
+): Promise<void> {
+  const files = new Map<string, (file: string) => void | Promise<void>>();
+  if (checkpoint) {
+    const layout = build.weights.map((placed) => packed(placed, checkpoint, build.plan.context));
+    files.set(buildFiles.weights, (file) =>
+      packWeights(file, layout, build.plan.arenas.weights.bytes, onProgress),
+    );
+    for (const source of checkpoint.tokenizerFiles) {
+      files.set(path.basename(source), (file) => copyFileSync(source, file));
+    }
+  }
+  files.set(buildFiles.kernels, (file) => writeFileSync(file, build.kernels));
+  files.set(buildFiles.plan, (file) => writeFileSync(file, `${JSON.stringify(build.plan, null, 1)}\n`));
+  const temporary = (name: string): string => path.join(out, `.${name}.${process.pid}.new`);
+  const cleanUp = (): void => removeTemporaries(out, process.pid);
+  // A build that is interrupted would leave gigabytes under a hidden name.
+  process.once('exit', cleanUp);
+  try {
+    mkdirSync(out, { recursive: true });
+    for (const [name, write] of files) await write(temporary(name));
+    rmSync(path.join(out, buildFiles.plan), { force: true });
+    for (const name of allFiles) if (!files.has(name)) rmSync(path.join(out, name), { force: true });
+    for (const name of files.keys()) renameSync(temporary(name), path.join(out, name));
+  } catch (error) {
+    if (error instanceof Error && 'syscall' in error)
+      throw new UserError(`cannot write the build folder ${out}: ${error.message}`);
+    throw error;
+  } finally {
+    cleanUp();
+    process.off('exit', cleanUp);
+  }
+}
+
+function removeTemporaries(out: string, pid: number): void {
+  if (!existsSync(out)) return;
+  for (const name of readdirSync(out)) {
+    if (name.startsWith('.') && name.includes(`.${pid}.new`)) rmSync(path.join(out, name), { force: true });
+  }
+}
+
+function packed({ node, region }: Placed, checkpoint: Checkpoint, context: number): PackedWeight {
+  const { offset, bytes } = region;
+  const stored = isOp(node, 'weight') ? checkpoint.tensors.get(node.attrs.name) : undefined;
+  if (stored) return { offset, bytes, source: stored };
+  return { offset, bytes, source: { compute: () => computedLeaf(node, { C: context }) } };
+}
+
+/** The bytes of a leaf whose value is known at compile time. */
+function computedLeaf(node: Placed['node'], dims: DimBindings): Uint8Array {
+  return new Uint8Array(Float32Array.from(evaluateNode(node, [], dims).data).buffer);
+}

@@ -1,0 +1,71 @@
+import { nearest, UserError } from '../diagnostic.js';
+import { isOp, type Graph } from '../ir/graph.js';
+import { formatType, type DType } from '../ir/type.js';
+import type { Checkpoint } from './checkpoint.js';
+import type { TensorEntry } from './safetensors.js';
+
+const weightDtypes: ReadonlyMap<string, DType> = new Map([
+  ['F32', 'f32'],
+  ['F16', 'f16'],
+  ['BF16', 'bf16'],
+]);
+
+/** The element type kernels read a stored tensor as; undefined when they cannot. */
+export function weightDtype(stored: TensorEntry | undefined): DType | undefined {
+  return stored && weightDtypes.get(stored.dtype);
+}
+
+/** Every weight of the graph must be in the checkpoint, of the same shape and an element type that kernels read. */
+export function checkWeights(graph: Graph, checkpoint: Checkpoint): void {
+  for (const node of graph.nodes) {
+    if (!isOp(node, 'weight')) continue;
+    const { name, shape } = node.attrs;
+    const detail = { span: node.origin.span, within: node.origin.scope || undefined };
+    const stored = checkpoint.tensors.get(name);
+    if (!stored) {
+      const near = nearest(name, checkpoint.tensors.keys());
+      throw new UserError(`weight '${name}' is not in the checkpoint ${checkpoint.dir}`, {
+        ...detail,
+        notes: [
+          near
+            ? `did you mean '${near}'?`
+            : `the checkpoint has ${checkpoint.tensors.size} tensors, none of a name like it`,
+        ],
+      });
+    }
+    if (stored.shape.join() !== shape.join()) {
+      throw new UserError(
+        `weight '${name}' is [${stored.shape.join(', ')}] in the checkpoint; the model expects ${formatType(node.type)}`,
+        { ...detail, notes: [`the tensor is in ${stored.file}`] },
+      );
+    }
+    if (!weightDtype(stored)) {
+      throw new UserError(`weight '${name}' is stored as ${stored.dtype}; weights can be F32, F16 or BF16`, {
+        ...detail,
+        notes: [`the tensor is in ${stored.file}`],
+      });
+    }
+  }
+  checkUnused(graph, checkpoint);
+}
+
+/** Tensors that implementations store although they can be computed. */
+const derived = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias)$/;
+
+/** A tensor that the graph leaves out is a part of the model that would silently be missing. */
+function checkUnused(graph: Graph, checkpoint: Checkpoint): void {
+  const used = new Set(graph.nodes.map((node) => (isOp(node, 'weight') ? node.attrs.name : '')));
+  const tied = checkpoint.config['tie_word_embeddings'] === true;
+  const unused = [...checkpoint.tensors.keys()].filter(
+    (name) => !used.has(name) && !derived.test(name) && !(tied && name === 'lm_head.weight'),
+  );
+  const [first] = unused;
+  if (first === undefined) return;
+  const others = unused.length > 1 ? ` and ${unused.length - 1} more tensors` : '';
+  throw new UserError(
+    `model ${graph.name} does not use '${first}'${others} of the checkpoint ${checkpoint.dir}`,
+    {
+      notes: ['the checkpoint is of another architecture, or the model lacks a part, such as a bias'],
+    },
+  );
+}

@@ -1,0 +1,219 @@
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import {
+  add,
+  attention,
+  embed,
+  linear,
+  mergeHeads,
+  model,
+  scale,
+  splitHeads,
+  tokens,
+  weight,
+  z,
+  type Tensor,
+} from 'upgc';
+import { compile } from 'upgc/compiler';
+import { Session } from 'upgc/runtime';
+import { f32, writeSafetensors } from '../support/safetensors.js';
+import { renderedError, renderedRejection } from '../support/snapshot.js';
+import { sharedFolder, temporaryFolder } from '../support/temporary.js';
+import { openTiny, tiny, writeCheckpoint } from '../support/tiny.js';
+
+/** What is refused rather than computed wrongly. */
+
+const x = (): Tensor => embed(tokens(), weight('table', [8, 4]));
+const refusal = (graph: () => Tensor): Promise<string> =>
+  renderedRejection(() => compile({ model: tiny(graph), out: path.join(temporaryFolder(), 'build') }), '/');
+
+describe('graphs', () => {
+  it('attention to what is not the tokens', async () => {
+    const graph = (): Tensor => {
+      const keys = weight('keys', [4, 2, 2]);
+      return linear(
+        mergeHeads(attention(splitHeads(x(), 2), keys, keys, { causal: true })),
+        weight('table', [8, 4]),
+      );
+    };
+    expect(await refusal(graph)).toMatchInlineSnapshot(`
+      "unsupported: attention over f32[4, 2, 2]: its rows are not the tokens of the text
+       note: the first axis must be T"
+    `);
+  });
+
+  it('a product of weights', async () => {
+    const graph = (): Tensor =>
+      linear(x(), add(weight('table', [8, 4]), linear(weight('b', [8, 2]), weight('a', [4, 2]))));
+    expect(await refusal(graph)).toMatchInlineSnapshot(`"unsupported: linear with 8 rows: only the rows of the step's tokens can be computed"`);
+  });
+
+  it('a table that lacks ids', async () => {
+    expect(await refusal(() => linear(x(), weight('head', [9, 4])))).toMatchInlineSnapshot(`
+      "error: embed: the table has 8 rows; its ids run to 9
+       note: the embedding table and the logits must have one vocabulary"
+    `);
+  });
+
+  it('tensors that kernels cannot count through', async () => {
+    expect(
+      await refusal(() =>
+        linear(embed(tokens(), weight('t', [2 ** 20, 2 ** 12])), weight('t', [2 ** 20, 2 ** 12])),
+      ),
+    ).toMatchInlineSnapshot(`
+      "unsupported: weight of [1048576, 4096]: a tensor can have at most 2^32 - 1 elements
+       note: a shorter --context or a smaller --chunk may do"
+    `);
+  });
+
+  it('numbers that f32 cannot hold', async () => {
+    expect(
+      await refusal(() => linear(scale(x(), { by: 1e39 }), weight('table', [8, 4]))),
+    ).toMatchInlineSnapshot(`"error: scale: by: must be within the range of f32"`);
+  });
+
+  it('a model name that is no file name', () => {
+    expect(
+      renderedError(() => model({ name: '../evil', config: z.object({}), context: () => 1 }, x), '/'),
+    ).toMatchInlineSnapshot(`"error: a model's name must be letters, digits, '.', '_' and '-', not '..<dir>evil'"`);
+  });
+
+  it('a model file that throws', async () => {
+    const dir = temporaryFolder();
+    const file = path.join(dir, 'broken.graph.ts');
+    writeFileSync(
+      file,
+      `import { model, tokens, embed, weight, z } from 'upgc';
+const sizes: { [name: string]: number[] } = {};
+export default model({ name: 'broken', config: z.object({}), context: () => 8 }, () => {
+  console.log('building');
+  return embed(tokens(), weight('t', [sizes['table']!.length, 4]));
+});
+`,
+    );
+    expect(
+      await renderedRejection(() => compile({ model: file, out: path.join(dir, 'b') }), dir),
+    ).toMatchInlineSnapshot(`
+      "error: TypeError: Cannot read properties of undefined (reading 'length')
+        ┌─ broken.graph.ts:5:3
+      5 │ return embed(tokens(), weight('t', [sizes['table']!.length, 4]));
+        │ ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^"
+    `);
+  });
+});
+
+describe('checkpoints', () => {
+  it('tensors that the model leaves out', async () => {
+    const dir = temporaryFolder();
+    const source = tiny(() => linear(x(), weight('table', [8, 4])));
+    writeSafetensors(path.join(dir, 'model.safetensors'), {
+      table: f32([8, 4], new Array<number>(32).fill(1)),
+      'layers.0.q_proj.bias': f32([4], [1, 2, 3, 4]),
+    });
+    writeFileSync(path.join(dir, 'config.json'), '{}');
+    expect(
+      await renderedRejection(() => compile({ model: source, weights: dir, out: path.join(dir, 'b') }), dir),
+    ).toMatchInlineSnapshot(`
+      "error: model tiny does not use 'layers.0.q_proj.bias' of the checkpoint <dir>
+       note: the checkpoint is of another architecture, or the model lacks a part, such as a bias"
+    `);
+  });
+
+  it('leaves no tokenizer of an earlier build', async () => {
+    const out = temporaryFolder();
+    await compile({ model: 'models/llama.graph.ts', weights: 'examples/stories260k', out });
+    expect(existsSync(path.join(out, 'tokenizer.json'))).toBe(true);
+    const dir = temporaryFolder();
+    const source = tiny(() => linear(x(), weight('table', [8, 4])));
+    writeCheckpoint(dir, source);
+    await compile({ model: source, weights: dir, out });
+    expect(existsSync(path.join(out, 'tokenizer.json'))).toBe(false);
+    expect(existsSync(path.join(out, 'tokenizer_config.json'))).toBe(false);
+  });
+});
+
+describe('plans', () => {
+  let build: string;
+
+  beforeAll(async () => {
+    build = path.join(sharedFolder(), 'build');
+    await compile({
+      model: 'models/llama.graph.ts',
+      weights: 'examples/stories260k',
+      target: 'cpu',
+      out: build,
+    });
+  });
+
+  /** Opens a copy of the build whose plan.json has gone through `damage`. */
+  async function open(damage: (text: string) => string): Promise<string> {
+    const dir = path.join(temporaryFolder(), 'copy');
+    cpSync(build, dir, { recursive: true });
+    const file = path.join(dir, 'plan.json');
+    const before = readFileSync(file, 'utf8');
+    const after = damage(before);
+    expect(after).not.toBe(before);
+    writeFileSync(file, after);
+    return renderedRejection(() => Session.open(dir), dir);
+  }
+
+  it.each([
+    ['a context the caches do not have', /"context": 512/, '"context": 100000'],
+    ['a vocabulary the logits do not have', /"vocabulary": 512/, '"vocabulary": 100000'],
+    ['caches of no bytes', /"state": \{\s+"bytes": 655360/, '"state": { "bytes": 0'],
+    [
+      'a binding smaller than the kernel reads',
+      /"arena": "pool",\s+"offset": (\d+),\s+"bytes": 256/,
+      '"arena": "pool", "offset": $1, "bytes": 16',
+    ],
+    ['lanes of another target', /"simdWidth": 1/, '"simdWidth": 32'],
+  ])('%s', async (_, from, to) => {
+    expect(await open((text) => text.replace(from, to))).toMatchSnapshot();
+  });
+
+  it('finds the compiled kernels of a build that has moved', async () => {
+    const moved = path.join(temporaryFolder(), 'moved');
+    const opened = async (dir: string): Promise<number> => {
+      const start = performance.now();
+      (await Session.open(dir)).close();
+      return performance.now() - start;
+    };
+    await opened(build);
+    cpSync(build, moved, { recursive: true });
+    rmSync(path.join(moved, 'tokenizer.json'));
+    // Compiling takes more than a second, opening a few hundredths.
+    expect(await opened(moved)).toBeLessThan(500);
+  });
+});
+
+describe('sessions', () => {
+  const source = tiny(() => linear(x(), weight('table', [8, 4])));
+
+  it('refuses options that mean nothing', async () => {
+    const dir = temporaryFolder();
+    writeCheckpoint(dir, source);
+    const session = await openTiny(dir, source, 'cpu');
+    const first = (options: object): Promise<unknown> => session.generate([1], options).next();
+    expect(await renderedRejection(() => first({ temperature: -1 }), dir)).toMatchInlineSnapshot(`"error: temperature must be a number, at least 0, not -1"`);
+    expect(await renderedRejection(() => first({ maxTokens: 1.5 }), dir)).toMatchInlineSnapshot(`"error: maxTokens must be a whole number, at least 0, not 1.5"`);
+    session.close();
+  });
+
+  it('lives on when a generator is dropped, and ends it when the text changes', async () => {
+    const dir = temporaryFolder();
+    writeCheckpoint(dir, source);
+    const session = await openTiny(dir, source, 'cpu');
+    const dropped = session.generate([1], { greedy: true });
+    expect((await dropped.next()).done).toBe(false);
+    session.reset();
+    const ids: number[] = [];
+    for await (const { id } of session.generate([1], { greedy: true, maxTokens: 3 })) ids.push(id);
+    expect(ids).toHaveLength(3);
+    expect(await dropped.next()).toEqual({ done: true, value: undefined });
+    const last = session.generate([], { greedy: true });
+    await last.next();
+    session.close();
+    expect(await last.next()).toEqual({ done: true, value: undefined });
+  });
+});
