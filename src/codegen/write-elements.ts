@@ -1,0 +1,68 @@
+import { rowStart, sum, times } from './expression.js';
+import {
+  ceilDiv,
+  operand,
+  anchor,
+  parameter,
+  requireTokenRows,
+  fusedSteps,
+  nameOf,
+  writeStore,
+  type Site,
+  type Written,
+} from './site.js';
+
+/** How a kernel that treats every element alike is cut: blocks of a row. */
+function blockShape({ target, iteration }: Site) {
+  const wanted = Math.min(target.rowThreads, ceilDiv(iteration.width, target.simdWidth) * target.simdWidth);
+  return {
+    width: iteration.width,
+    block: target.block,
+    threads: Math.max(1, wanted),
+    tiles: ceilDiv(iteration.width, target.block),
+  };
+}
+
+export function writeEmbed(site: Site): Written {
+  const { kernel, layout, list, iteration } = site;
+  const node = anchor(kernel);
+  requireTokenRows(node);
+  const ids = layout.of(operand(node, 0));
+  const table = operand(node, 1);
+  const idName = list.read('ids', ids.source, 'i32');
+  const { buffer, start, stride, dtype, type, open, close } = parameter(site, 'table', table);
+  const store = writeStore(site);
+  list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
+  const shape = blockShape(site);
+  return {
+    name: nameOf('embed', dtype, fusedSteps(kernel), iteration.width),
+    doc: `Row ids[t] of a table with ${iteration.width} columns`,
+    context: {
+      ...store,
+      ...shape,
+      open,
+      close,
+      type,
+      row: sum(buffer, start, times(`uint(${idName}[${rowStart(ids, iteration)}])`, stride)),
+    },
+    threads: shape.threads,
+    tiles: shape.tiles,
+  };
+}
+
+export function writeElementwise(site: Site): Written {
+  const { kernel, list, iteration } = site;
+  const store = writeStore(site);
+  list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
+  const shape = blockShape(site);
+  return {
+    name: nameOf(fusedSteps(kernel), iteration.width),
+    doc: `${kernel.epilogue.length > 0 ? 'Elementwise over' : 'Copies'} rows of ${iteration.width}`,
+    context: {
+      ...store,
+      ...shape,
+    },
+    threads: shape.threads,
+    tiles: shape.tiles,
+  };
+}
