@@ -46,7 +46,9 @@ describe('graphs', () => {
   it('a product of weights', async () => {
     const graph = (): Tensor =>
       linear(x(), add(weight('table', [8, 4]), linear(weight('b', [8, 2]), weight('a', [4, 2]))));
-    expect(await refusal(graph)).toMatchInlineSnapshot(`"unsupported: linear with 8 rows: only the rows of the step's tokens can be computed"`);
+    expect(await refusal(graph)).toMatchInlineSnapshot(
+      `"unsupported: linear with 8 rows: only the rows of the step's tokens can be computed"`,
+    );
   });
 
   it('a table that lacks ids', async () => {
@@ -76,7 +78,9 @@ describe('graphs', () => {
   it('a model name that is no file name', () => {
     expect(
       renderedError(() => model({ name: '../evil', config: z.object({}), context: () => 1 }, x), '/'),
-    ).toMatchInlineSnapshot(`"error: a model's name must be letters, digits, '.', '_' and '-', not '..<dir>evil'"`);
+    ).toMatchInlineSnapshot(
+      `"error: a model's name must be letters, digits, '.', '_' and '-', not '..<dir>evil'"`,
+    );
   });
 
   it('a model file that throws', async () => {
@@ -92,9 +96,8 @@ export default model({ name: 'broken', config: z.object({}), context: () => 8 },
 });
 `,
     );
-    expect(
-      await renderedRejection(() => compile({ model: file, out: path.join(dir, 'b') }), dir),
-    ).toMatchInlineSnapshot(`
+    expect(await renderedRejection(() => compile({ model: file, out: path.join(dir, 'b') }), dir))
+      .toMatchInlineSnapshot(`
       "error: TypeError: Cannot read properties of undefined (reading 'length')
         ┌─ broken.graph.ts:5:3
       5 │ return embed(tokens(), weight('t', [sizes['table']!.length, 4]));
@@ -195,8 +198,12 @@ describe('sessions', () => {
     writeCheckpoint(dir, source);
     const session = await openTiny(dir, source, 'cpu');
     const first = (options: object): Promise<unknown> => session.generate([1], options).next();
-    expect(await renderedRejection(() => first({ temperature: -1 }), dir)).toMatchInlineSnapshot(`"error: temperature must be a number, at least 0, not -1"`);
-    expect(await renderedRejection(() => first({ maxTokens: 1.5 }), dir)).toMatchInlineSnapshot(`"error: maxTokens must be a whole number, at least 0, not 1.5"`);
+    expect(await renderedRejection(() => first({ temperature: -1 }), dir)).toMatchInlineSnapshot(
+      `"error: temperature must be a number, at least 0, not -1"`,
+    );
+    expect(await renderedRejection(() => first({ maxTokens: 1.5 }), dir)).toMatchInlineSnapshot(
+      `"error: maxTokens must be a whole number, at least 0, not 1.5"`,
+    );
     session.close();
   });
 
