@@ -54,7 +54,7 @@ describe('graphs', () => {
   it('a table that lacks ids', async () => {
     expect(await refusal(() => linear(x(), weight('head', [9, 4])))).toMatchInlineSnapshot(`
       "error: embed: the table has 8 rows; its ids run to 9
-       note: the embedding table and the logits must have one vocabulary"
+       note: the embedding table must have a row for every logit"
     `);
   });
 
