@@ -3,21 +3,12 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compile, type TargetName } from 'upgc/compiler';
 import { Session } from 'upgc/runtime';
-import { openSafetensors, readTensor } from '../../src/weights/safetensors.js';
+import { generateGreedily, largestDifference, readGolden } from '../support/golden.js';
 import { sharedFolder } from '../support/temporary.js';
 import { logitTolerance } from '../support/tolerance.js';
 
-const fixtures = path.resolve('test/fixtures/stories260k');
-const golden = openSafetensors(path.join(fixtures, 'golden.safetensors'));
-const goldenTensor = (name: string): number[] => {
-  const entry = golden.tensors.get(name);
-  if (!entry) throw new Error(`the golden file has no ${name}`);
-  return [...readTensor(entry)];
-};
-const goldenLogits = goldenTensor('logits');
-const inputIds = goldenTensor('input_ids');
-const greedyIds = goldenTensor('greedy_ids');
-const greedyText = readFileSync(path.join(fixtures, 'greedy.txt'), 'utf8');
+const { inputIds, logits: goldenLogits, greedyIds } = readGolden('stories260k');
+const greedyText = readFileSync('test/fixtures/stories260k/greedy.txt', 'utf8');
 const bos = 1;
 const vocabulary = 512;
 
@@ -25,27 +16,6 @@ async function build(target: TargetName, chunk: number): Promise<string> {
   const out = path.join(sharedFolder(), `${target}-${chunk}`);
   await compile({ model: 'models/llama.graph.ts', weights: 'examples/stories260k', target, chunk, out });
   return out;
-}
-
-async function generate(
-  session: Session,
-  tokens: readonly number[],
-  maxTokens: number,
-): Promise<{ ids: number[]; text: string }> {
-  const ids: number[] = [];
-  let text = '';
-  for await (const token of session.generate(tokens, { maxTokens, greedy: true, ignoreEos: true })) {
-    ids.push(token.id);
-    text += token.text;
-  }
-  return { ids, text };
-}
-
-function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let largest = 0;
-  for (let i = 0; i < a.length; i++) largest = Math.max(largest, Math.abs((a[i] ?? NaN) - (b[i] ?? NaN)));
-  // NaN must not pass for a small difference.
-  return a.length === b.length && !Array.from(a).some(Number.isNaN) ? largest : Infinity;
 }
 
 describe.each(['cpu', 'metal'] as const)('stories260k compiled for %s, on the CPU device', (target) => {
@@ -59,12 +29,12 @@ describe.each(['cpu', 'metal'] as const)('stories260k compiled for %s, on the CP
 
   it('tells the published story, token by token through the KV cache', async () => {
     session.reset();
-    expect((await generate(session, [bos], 255)).text).toBe(greedyText);
+    expect((await generateGreedily(session, [bos], 255)).text).toBe(greedyText);
   });
 
   it('continues the golden prompt with the golden ids', async () => {
     session.reset();
-    const { ids } = await generate(session, inputIds, greedyIds.length - inputIds.length);
+    const { ids } = await generateGreedily(session, inputIds, greedyIds.length - inputIds.length);
     expect([...inputIds, ...ids]).toEqual(greedyIds);
   });
 
@@ -76,7 +46,7 @@ describe.each(['cpu', 'metal'] as const)('stories260k compiled for %s, on the CP
   it('allocates nothing on the device after open and makes one submission per decode step', async () => {
     session.reset();
     const before = session.stats;
-    const { ids } = await generate(session, [bos], 20);
+    const { ids } = await generateGreedily(session, [bos], 20);
     const after = session.stats;
     expect(ids).toHaveLength(20);
     expect(after.submissions - before.submissions).toBe(20);
@@ -85,11 +55,11 @@ describe.each(['cpu', 'metal'] as const)('stories260k compiled for %s, on the CP
 
   it('resumes a text across calls', async () => {
     session.reset();
-    const first = await generate(session, [bos], 30);
+    const first = await generateGreedily(session, [bos], 30);
     // The last generated token has not been read yet: the next call reads it before its own tokens.
-    const second = await generate(session, [], 30);
+    const second = await generateGreedily(session, [], 30);
     session.reset();
-    expect([...first.ids, ...second.ids]).toEqual((await generate(session, [bos], 60)).ids);
+    expect([...first.ids, ...second.ids]).toEqual((await generateGreedily(session, [bos], 60)).ids);
   });
 });
 
@@ -122,7 +92,7 @@ describe.each([
     const session = await Session.open(await build(target, chunk));
     for (const length of [1, chunk - 1, chunk, chunk + 1, 2 * chunk - 1, 2 * chunk, 2 * chunk + 1]) {
       session.reset();
-      const { ids } = await generate(session, greedyIds.slice(0, length), 4);
+      const { ids } = await generateGreedily(session, greedyIds.slice(0, length), 4);
       expect(ids, `prompt of ${length}`).toEqual(greedyIds.slice(length, length + 4));
     }
     session.close();
