@@ -1,5 +1,6 @@
 import { CompilerBug, Unsupported } from '../diagnostic.js';
-import { type Node } from '../ir/graph.js';
+import { isOp, type Node } from '../ir/graph.js';
+import type { OpName } from '../ir/ops/index.js';
 import type { Layout } from '../passes/access.js';
 import type { Entry, Kernel } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
@@ -46,9 +47,10 @@ export function operand(node: Node, index: number): Node {
   return input;
 }
 
-export function anchor(kernel: Kernel): Node {
+/** The node that a kernel of one part computes. */
+export function anchorOf<N extends OpName>(kernel: Kernel, op: N): Extract<Node, { readonly op: N }> {
   const [first] = kernel.anchors;
-  if (!first) throw new CompilerBug(`a ${kernel.kind} kernel has no anchor`);
+  if (!first || !isOp(first, op)) throw new CompilerBug(`a ${kernel.kind} kernel has no ${op}`);
   return first;
 }
 

@@ -1,10 +1,9 @@
 import { CompilerBug } from '../diagnostic.js';
-import { isOp } from '../ir/graph.js';
 import { floatLiteral, isPacked, rowStart, inParentheses, rowStrides, sum, times } from './expression.js';
 import {
   ceilDiv,
   operand,
-  anchor,
+  anchorOf,
   parameter,
   fusedSteps,
   nameOf,
@@ -15,7 +14,7 @@ import {
 
 export function writeRope(site: Site): Written {
   const { kernel, layout, target, list, iteration } = site;
-  const node = anchor(kernel);
+  const node = anchorOf(kernel, 'rope');
   const x = layout.of(operand(node, 0));
   const table = operand(node, 1);
   const [heads = 1, width = 1] = iteration.axes;
@@ -49,8 +48,7 @@ const attentionBlock = 32;
 
 export function writeAttention(site: Site): Written {
   const { kernel, layout, target, list, iteration } = site;
-  const node = anchor(kernel);
-  if (!isOp(node, 'attention')) throw new CompilerBug(`an attention kernel computes ${node.op}`);
+  const node = anchorOf(kernel, 'attention');
   const [q, k, v] = [0, 1, 2].map((index) => layout.of(operand(node, index)));
   if (!q || !k || !v || !isPacked(k) || !isPacked(v))
     throw new CompilerBug('attention reads keys and values from a cache');

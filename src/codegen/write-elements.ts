@@ -2,7 +2,7 @@ import { rowStart, sum, times } from './expression.js';
 import {
   ceilDiv,
   operand,
-  anchor,
+  anchorOf,
   parameter,
   requireTokenRows,
   fusedSteps,
@@ -25,7 +25,7 @@ function blockShape({ target, iteration }: Site) {
 
 export function writeEmbed(site: Site): Written {
   const { kernel, layout, list, iteration } = site;
-  const node = anchor(kernel);
+  const node = anchorOf(kernel, 'embed');
   requireTokenRows(node);
   const ids = layout.of(operand(node, 0));
   const table = operand(node, 1);

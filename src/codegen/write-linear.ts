@@ -1,9 +1,9 @@
+import { CompilerBug } from '../diagnostic.js';
 import { isOp } from '../ir/graph.js';
 import { rowPointer, inParentheses, sum, times } from './expression.js';
 import {
   ceilDiv,
   operand,
-  anchor,
   parameter,
   requireTokenRows,
   fusedSteps,
@@ -17,7 +17,8 @@ import {
 export function writeLinear(site: Site): Written {
   const { kernel, layout, target, list, iteration } = site;
   const products = kernel.anchors.map((part) => (isOp(part, 'split') ? operand(part, 0) : part));
-  const [product = anchor(kernel)] = products;
+  const [product] = products;
+  if (!product) throw new CompilerBug('a linear kernel has no product');
   for (const each of products) requireTokenRows(each);
   const x = layout.of(operand(product, 0));
   const [k = 0] = product.inputs[1]?.type.shape.slice(1) ?? [];

@@ -1,10 +1,10 @@
-import { isOp, type Node } from '../ir/graph.js';
+import type { Node } from '../ir/graph.js';
 import type { ArgumentList } from './arguments.js';
 import { floatLiteral, iterationOf, rowStart, rowStrides, sum, times } from './expression.js';
 import {
   ceilDiv,
   operand,
-  anchor,
+  anchorOf,
   parameter,
   readsLast,
   fusedSteps,
@@ -16,18 +16,19 @@ import {
 } from './site.js';
 
 /** How a kernel that reduces along the last axis is cut: one threadgroup per row. */
-function rowShape(site: Site, x: Node, minimumPerThread: number) {
+function rowShape(site: Site, node: Node, minimumPerThread: number) {
   const { layout, target, iteration, list } = site;
-  const access = layout.of(x);
-  const axes = iterationOf(x.type, site.entry.graph.dims).axes;
+  const access = layout.of(node);
+  const axes = iterationOf(node.type, site.entry.graph.dims).axes;
   const width = axes.at(-1) ?? 1;
   const tiles = axes.slice(0, -1).reduce((a, b) => a * b, 1);
   const needed = ceilDiv(ceilDiv(width, minimumPerThread), target.simdWidth) * target.simdWidth;
   const threads = Math.max(1, Math.min(target.rowThreads, needed));
   const strides = rowStrides(access, { ...iteration, axes });
   const inRow = tiles > 1 ? times('group.y', strides.at(-2) ?? 0) : '';
-  const pointer = sum(list.read('x', access.source, 'f32'), rowStart(access, iteration), inRow);
-  return { width, tiles, threads, simdgroups: threads / target.simdWidth, pointer };
+  const x = sum(list.read('x', access.source, 'f32'), rowStart(access, iteration), inRow);
+  const element = tiles > 1 ? `group.y * ${width} + i` : 'i';
+  return { tiles, threads, literals: { x, width, threads, simdgroups: threads / target.simdWidth, element } };
 }
 
 function acrossSimdgroups(list: ArgumentList, simdgroups: number): readonly object[] {
@@ -39,10 +40,10 @@ function acrossSimdgroups(list: ArgumentList, simdgroups: number): readonly obje
 
 export function writeRmsNorm(site: Site): Written {
   const { kernel, target, list } = site;
-  const norm = anchor(kernel);
-  const [, weight = norm] = norm.inputs;
-  const { width, tiles, threads, simdgroups, pointer } = rowShape(site, operand(norm, 0), target.vector);
-  const { buffer, start, dtype, open, close } = parameter(site, 'weight', weight);
+  const norm = anchorOf(kernel, 'rms_norm');
+  const { tiles, threads, literals } = rowShape(site, operand(norm, 0), target.vector);
+  const { width, simdgroups } = literals;
+  const { buffer, start, dtype, open, close } = parameter(site, 'weight', operand(norm, 1));
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   return {
@@ -52,14 +53,10 @@ export function writeRmsNorm(site: Site): Written {
       ...store,
       ...strip(width, threads, target.vector),
       weight: `${open}${buffer}[${sum(start, 'i')}]${close}`,
-      x: pointer,
-      width,
-      threads,
-      simdgroups,
+      ...literals,
       vector: target.vector,
       acrossSimdgroups: acrossSimdgroups(list, simdgroups),
-      eps: floatLiteral(isOp(norm, 'rms_norm') ? norm.attrs.eps : 0),
-      element: tiles > 1 ? `group.y * ${width} + i` : 'i',
+      eps: floatLiteral(norm.attrs.eps),
     },
     threads,
     tiles,
@@ -68,21 +65,13 @@ export function writeRmsNorm(site: Site): Written {
 
 export function writeSoftmax(site: Site): Written {
   const { kernel, list } = site;
-  const { width, tiles, threads, simdgroups, pointer } = rowShape(site, operand(anchor(kernel), 0), 1);
+  const { tiles, threads, literals } = rowShape(site, operand(anchorOf(kernel, 'softmax'), 0), 1);
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   return {
-    name: nameOf('softmax', fusedSteps(kernel), width),
-    doc: `e^x / sum(e^x) over rows of ${width}`,
-    context: {
-      ...store,
-      x: pointer,
-      width,
-      threads,
-      simdgroups,
-      acrossSimdgroups: acrossSimdgroups(list, simdgroups),
-      element: tiles > 1 ? `group.y * ${width} + i` : 'i',
-    },
+    name: nameOf('softmax', fusedSteps(kernel), literals.width),
+    doc: `e^x / sum(e^x) over rows of ${literals.width}`,
+    context: { ...store, ...literals, acrossSimdgroups: acrossSimdgroups(list, literals.simdgroups) },
     threads,
     tiles,
   };
@@ -90,7 +79,8 @@ export function writeSoftmax(site: Site): Written {
 
 export function writeArgmax(site: Site): Written {
   const { kernel, target, list, iteration } = site;
-  const { width, tiles, pointer } = rowShape(site, operand(anchor(kernel), 0), 1);
+  const { tiles, literals } = rowShape(site, operand(anchorOf(kernel, 'argmax'), 0), 1);
+  const { x, width } = literals;
   const name = list.write('y', kernel.result, 'i32');
   if (iteration.rows > 1 || readsLast(site)) list.step();
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
@@ -99,7 +89,7 @@ export function writeArgmax(site: Site): Written {
     name: nameOf('argmax', width),
     doc: `Index of the greatest of ${width}, the lowest of equals`,
     context: {
-      x: pointer,
+      x,
       width,
       simdWidth: target.simdWidth,
       output: `${name}[${row}]`,
