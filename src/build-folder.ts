@@ -1,7 +1,17 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import type { Placed } from './codegen/plan.js';
 import { UserError } from './diagnostic.js';
+import { ioReason, shown } from './input-file.js';
 import { isOp } from './ir/graph.js';
 import { evaluateNode } from './ir/interpret.js';
 import type { DimBindings } from './ir/type.js';
@@ -19,6 +29,28 @@ export interface Build {
   readonly kernels: string;
   /** The tensors of weights.bin. */
   readonly weights: readonly Placed[];
+}
+
+/**
+ * Refuses to write where something would be lost: into a folder that holds anything but a build, or over packed
+ * weights when the new build has none.
+ */
+export function checkBuildFolder(out: string, packed: boolean): void {
+  if (!existsSync(out)) return;
+  if (!statSync(out).isDirectory()) {
+    throw new UserError(`${shown(out)} is a file: a build needs a folder`, { notes: ['give another --out'] });
+  }
+  const present = readdirSync(out);
+  if (present.length > 0 && !present.includes(buildFiles.plan)) {
+    throw new UserError(`${shown(out)} is not empty, and not a build folder`, {
+      notes: ['give another --out'],
+    });
+  }
+  if (!packed && present.includes(buildFiles.weights)) {
+    throw new UserError(`${shown(out)} holds a build with weights, which one without would remove`, {
+      notes: ['give another --out, or --weights, or remove the folder'],
+    });
+  }
 }
 
 /** Writes the build folder. Files appear under their names only once all are complete; the plan last. */
@@ -52,7 +84,7 @@ export async function writeBuild(
     for (const name of files.keys()) renameSync(temporary(name), path.join(out, name));
   } catch (error) {
     if (error instanceof Error && 'syscall' in error)
-      throw new UserError(`cannot write the build folder ${out}: ${error.message}`);
+      throw new UserError(`cannot write the build folder ${shown(out)}: ${ioReason(error)}`);
     throw error;
   } finally {
     cleanUp();
@@ -61,7 +93,7 @@ export async function writeBuild(
 }
 
 function removeTemporaries(out: string, pid: number): void {
-  if (!existsSync(out)) return;
+  if (!existsSync(out) || !statSync(out).isDirectory()) return;
   for (const name of readdirSync(out)) {
     if (name.startsWith('.') && name.includes(`.${pid}.new`)) rmSync(path.join(out, name), { force: true });
   }

@@ -12,7 +12,7 @@ import type { Entry } from './passes/entry.js';
 import { checkStage, runPasses } from './passes/pipeline.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
-import { writeBuild, type Build } from './build-folder.js';
+import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
 import { openCheckpoint, type Checkpoint } from './weights/checkpoint.js';
 import { checkWeights, weightDtype } from './weights/fit.js';
 
@@ -30,8 +30,8 @@ export interface CompileOptions {
   readonly context?: number;
   /** Most tokens of one prefill step; 64 by default. */
   readonly chunk?: number;
-  /** The build folder; `build/<model name>` by default. */
-  readonly out?: string;
+  /** The build folder; `build/<model name>` by default. With null, nothing is written. */
+  readonly out?: string | null;
   /** Called with the text of each stage right after it. */
   readonly onStage?: (stage: string, text: () => string) => void;
   /** The last pass to run; nothing is written then. */
@@ -49,7 +49,8 @@ export interface EntrySummary {
 export interface CompileSummary {
   readonly model: string;
   readonly target: TargetName;
-  readonly out: string;
+  /** The build folder, or null when nothing was written. */
+  readonly out: string | null;
   readonly context: number;
   /** Elements of all weights. */
   readonly parameters: number;
@@ -78,6 +79,10 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   if (options.stopAfter !== undefined) checkStage(options.stopAfter);
   const target = chooseTarget(options.target ?? 'auto');
   const model = typeof options.model === 'string' ? loadModel(options.model) : options.model;
+  const out = options.out === null ? null : path.resolve(options.out ?? path.join('build', model.name));
+  if (options.out === '')
+    throw new UserError('the build folder has no name', { notes: ['give --out a folder'] });
+  if (out !== null && options.stopAfter === undefined) checkBuildFolder(out, options.weights !== undefined);
   const checkpoint = options.weights === undefined ? undefined : openCheckpoint(options.weights);
   const built = buildModel(model, checkpoint);
   if (checkpoint) checkWeights(built.graph, checkpoint);
@@ -86,8 +91,7 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   checkCount('chunk', options.chunk ?? 1);
   const compiled = compileGraph(built.graph, { ...options, target, context, checkpoint });
   if (!compiled) return undefined;
-  const out = path.resolve(options.out ?? path.join('build', model.name));
-  await writeBuild(out, compiled, checkpoint, options.onProgress);
+  if (out !== null) await writeBuild(out, compiled, checkpoint, options.onProgress);
   return summarise(built.graph, compiled, out, performance.now() - started);
 }
 
@@ -149,7 +153,12 @@ export function compileGraph(graph: Graph, options: GraphOptions): Compiled | un
   return { plan, kernels: emitted.text, entries, weights: memory.weights };
 }
 
-function summarise(graph: Graph, { plan, entries }: Compiled, out: string, ms: number): CompileSummary {
+function summarise(
+  graph: Graph,
+  { plan, entries }: Compiled,
+  out: string | null,
+  ms: number,
+): CompileSummary {
   const weights = graph.nodes.filter((node) => isOp(node, 'weight'));
   const parameters = weights.map((node) => elementCount(node.attrs.shape));
   const decode = entries.find((entry) => entry.name === 'decode');

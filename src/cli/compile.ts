@@ -17,6 +17,8 @@ interface CompileFlags {
   readonly json?: boolean;
 }
 
+const signals = ['SIGINT', 'SIGTERM'] as const;
+
 export function compileCommand(): Command {
   return new Command('compile')
     .description(
@@ -36,7 +38,10 @@ export function compileCommand(): Command {
     )
     .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1))
     .option('--out <dir>', 'the build folder (default: build/<model>)')
-    .option('--dump <pass>', `print the model after a pass: ${stageNames.join(', ')}`)
+    .option(
+      '--dump <pass>',
+      `print the model after a pass, and write only with --out: ${stageNames.join(', ')}`,
+    )
     .option('--stop-after <pass>', 'end after a pass, writing nothing')
     .option('--json', 'print the summary as JSON')
     .action(run);
@@ -55,19 +60,28 @@ async function run(model: string, flags: CompileFlags): Promise<void> {
     hideCursor: true,
   });
   let started = false;
+  // Installed while the process can be interrupted half-way through writing: it then exits by the front door, which
+  // removes what is half-written. Elsewhere a signal ends it at once.
+  const interrupted = (): never => process.exit(130);
   const summary = await compile({
     model,
     ...rest,
+    ...(dump !== undefined && rest.out === undefined ? { out: null } : {}),
     onStage: (stage, text) => {
       if (stage === dump) dumpTo.write(text());
     },
     onProgress: (done, total) => {
+      if (process.listenerCount('SIGINT') === 0)
+        for (const signal of signals) process.once(signal, interrupted);
       if (!process.stderr.isTTY) return;
       if (!started) bar.start(total, 0, { size: formatBytes(total) });
       started = true;
       bar.update(done);
     },
-  }).finally(() => bar.stop());
+  }).finally(() => {
+    bar.stop();
+    for (const signal of signals) process.off(signal, interrupted);
+  });
   if (!summary) return;
   if (json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
   else if (dump === undefined) process.stdout.write(formatSummary(summary));
@@ -95,7 +109,9 @@ function formatSummary(summary: CompileSummary): string {
     ['KV cache', formatBytes(summary.kvBytes)],
     ['weights', formatBytes(summary.weightBytes)],
     ['total', `${formatBytes(summary.totalBytes)} of device memory`],
-    ['written', `${relativeTo(process.cwd(), summary.out)} in ${(summary.ms / 1000).toFixed(1)} s`],
+    summary.out === null
+      ? ['compiled', `in ${(summary.ms / 1000).toFixed(1)} s, not written`]
+      : ['written', `${relativeTo(process.cwd(), summary.out)} in ${(summary.ms / 1000).toFixed(1)} s`],
   ];
   return rows.map(([label, text]) => `${label.padEnd(9)} ${text}\n`).join('');
 }

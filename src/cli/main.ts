@@ -20,14 +20,6 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
-// Exit by the front door, so that what is half-written is removed.
-for (const [signal, code] of [
-  ['SIGINT', 130],
-  ['SIGTERM', 143],
-] as const) {
-  process.once(signal, () => process.exit(code));
-}
-
 try {
   await program.exitOverride().parseAsync();
 } catch (error) {

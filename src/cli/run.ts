@@ -113,6 +113,6 @@ function firstTokens(session: Session, { prompt, tokens }: RunFlags): readonly n
   const { bosToken } = session.plan.model;
   if (bosToken !== null) return [bosToken];
   throw new UserError('this model has no beginning-of-sequence token', {
-    notes: ['give a --prompt or --tokens'],
+    notes: [session.tokenizer ? 'give a --prompt or --tokens' : 'give --tokens 1,2,3'],
   });
 }

@@ -6,8 +6,25 @@ import type { Access, Layout } from '../passes/access.js';
 import type { Kernel } from '../passes/entry.js';
 import { conversion, elementIndex, floatLiteral, rowAxes, type Iteration } from './expression.js';
 
+type Expression = (inputs: readonly string[], node: Node) => string;
+
 /** Metal text of each elementwise op from the text of its inputs; other ops have templates. */
-const expressions: { readonly [N in OpName]?: (inputs: readonly string[], node: Node) => string } = {
+const expressions: { readonly [N in OpName]: Expression | undefined } = {
+  input: undefined,
+  weight: undefined,
+  state: undefined,
+  rope_table: undefined,
+  embed: undefined,
+  linear: undefined,
+  rms_norm: undefined,
+  rope: undefined,
+  cache_append: undefined,
+  attention: undefined,
+  split: undefined,
+  reshape: undefined,
+  softmax: undefined,
+  last: undefined,
+  argmax: undefined,
   add: ([a = '', b = '']) => `${a} + ${b}`,
   mul: ([a = '', b = '']) => `${a} * ${b}`,
   silu: ([x = '']) => `silu(${x})`,

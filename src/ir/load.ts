@@ -77,7 +77,10 @@ function compilerOptions(): ts.CompilerOptions {
 function checkTypes(project: Project): void {
   const own = project.getSourceFiles().filter((source) => isUserFile(source));
   for (const source of own) {
-    const [first] = source.getPreEmitDiagnostics();
+    const [first] = [
+      ...project.getProgram().getSyntacticDiagnostics(source),
+      ...source.getPreEmitDiagnostics(),
+    ];
     if (!first) continue;
     const message = ts.flattenDiagnosticMessageText(first.compilerObject.messageText, '\n  ');
     const start = first.getStart();
@@ -209,7 +212,9 @@ export function inModelFile(error: unknown): unknown {
     const text = readFileSync(file, 'utf8').split(/\r?\n/)[entry.originalLine] ?? '';
     const start = text.length - text.trimStart().length;
     const span = { file, line: entry.originalLine + 1, column: start + 1, length: text.trim().length };
-    return new UserError(`${error.name}: ${error.message}`, { span });
+    return new UserError(error.name === 'Error' ? error.message : `${error.name}: ${error.message}`, {
+      span,
+    });
   }
   const [file] = sourceMaps.keys();
   return file === undefined ? error : new UserError(`${relativeTo(process.cwd(), file)}: ${error.message}`);

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../diagnostic.js';
@@ -166,12 +166,20 @@ export const buildFiles = { plan: 'plan.json', kernels: 'kernels.metal', weights
 /** Reads and checks the plan of a build folder; throws UserError naming the file and the field. */
 export function readPlan(dir: string): Plan {
   const file = shown(path.join(dir, buildFiles.plan));
-  const advice = 'compile the model again: upgc compile <model.graph.ts> --out DIR';
+  const advice = 'compile the model: upgc compile <model.graph.ts> --out DIR';
   let text: string;
   try {
     text = readFileSync(path.join(dir, buildFiles.plan), 'utf8');
   } catch {
-    throw new UserError(`${file} cannot be read: '${dir}' is not a build folder`, { notes: [advice] });
+    const source = dir.endsWith('.ts');
+    throw new UserError(
+      existsSync(dir)
+        ? `'${dir}' is not a build folder: it has no ${buildFiles.plan}`
+        : `there is no folder '${dir}'`,
+      {
+        notes: [source ? `compile it first: upgc compile ${dir} --out DIR` : advice],
+      },
+    );
   }
   let json: unknown;
   try {

@@ -36,7 +36,13 @@ export function checkWeights(graph: Graph, checkpoint: Checkpoint): void {
     if (stored.shape.join() !== shape.join()) {
       throw new UserError(
         `weight '${name}' is [${stored.shape.join(', ')}] in the checkpoint; the model expects ${formatType(node.type)}`,
-        { ...detail, notes: [`the tensor is in ${stored.file}`] },
+        {
+          ...detail,
+          notes: [
+            `the tensor is in ${stored.file}`,
+            'the model takes its sizes from config.json, and its own defaults where config.json has none',
+          ],
+        },
       );
     }
     if (!weightDtype(stored)) {

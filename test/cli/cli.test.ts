@@ -100,6 +100,21 @@ describe('upgc compile', () => {
     expect(JSON.parse(both.stdout)).toMatchObject({ model: 'llama' });
   });
 
+  it('writes nothing when it dumps without --out', async () => {
+    const before = existsSync('build/llama');
+    const { code, stderr } = await upgc(
+      'compile',
+      'models/llama.graph.ts',
+      '--context',
+      '16',
+      '--dump',
+      'load',
+    );
+    expect(code).toBe(0);
+    expect(stderr).toContain('not written');
+    expect(existsSync('build/llama')).toBe(before);
+  });
+
   it('writes nothing when it stops early or fails', async () => {
     const out = path.join(temporaryFolder(), 'build');
     expect(await upgc('compile', ...llama, '--stop-after', 'load', '--out', out)).toMatchObject({

@@ -178,13 +178,13 @@ describe('readPlan', () => {
     mkdirSync(empty);
     expect([path.join(dir, 'missing'), empty].map((folder) => renderedError(() => readPlan(folder), dir)))
       .toMatchInlineSnapshot(`
-      [
-        "error: <dir>/missing/plan.json cannot be read: '<dir>/missing' is not a build folder
-       note: compile the model again: upgc compile <model.graph.ts> --out DIR",
-        "error: <dir>/empty/plan.json cannot be read: '<dir>/empty' is not a build folder
-       note: compile the model again: upgc compile <model.graph.ts> --out DIR",
-      ]
-    `);
+        [
+          "error: there is no folder '<dir>/missing'
+         note: compile the model: upgc compile <model.graph.ts> --out DIR",
+          "error: '<dir>/empty' is not a build folder: it has no plan.json
+         note: compile the model: upgc compile <model.graph.ts> --out DIR",
+        ]
+      `);
   });
 
   it('refuses what is not JSON', () => {
@@ -193,13 +193,13 @@ describe('readPlan', () => {
       [
         "error: <dir>/plan.json is not valid JSON: it is damaged or cut short
        note: <parser's message>
-       note: compile the model again: upgc compile <model.graph.ts> --out DIR",
+       note: compile the model: upgc compile <model.graph.ts> --out DIR",
         "error: <dir>/plan.json is not valid JSON: it is damaged or cut short
        note: <parser's message>
-       note: compile the model again: upgc compile <model.graph.ts> --out DIR",
+       note: compile the model: upgc compile <model.graph.ts> --out DIR",
         "error: <dir>/plan.json is not valid JSON: it is damaged or cut short
        note: <parser's message>
-       note: compile the model again: upgc compile <model.graph.ts> --out DIR",
+       note: compile the model: upgc compile <model.graph.ts> --out DIR",
       ]
     `);
   });
@@ -213,11 +213,11 @@ describe('readPlan', () => {
     expect(texts).toMatchInlineSnapshot(`
       [
         "error: <dir>/plan.json is of version 99; this upgc reads version 1
-       note: compile the model again: upgc compile <model.graph.ts> --out DIR",
+       note: compile the model: upgc compile <model.graph.ts> --out DIR",
         "error: <dir>/plan.json is of version "1"; this upgc reads version 1
-       note: compile the model again: upgc compile <model.graph.ts> --out DIR",
+       note: compile the model: upgc compile <model.graph.ts> --out DIR",
         "error: <dir>/plan.json: version: Invalid input: expected 1
-       note: compile the model again: upgc compile <model.graph.ts> --out DIR",
+       note: compile the model: upgc compile <model.graph.ts> --out DIR",
       ]
     `);
   });

@@ -136,6 +136,43 @@ describe('checkpoints', () => {
   });
 });
 
+describe('build folders', () => {
+  const source = tiny(() => linear(x(), weight('table', [8, 4])));
+  const compileTo = (out: string, weights?: string): Promise<unknown> =>
+    compile({ model: source, out, ...(weights === undefined ? {} : { weights }) });
+
+  it('keeps what is not a build', async () => {
+    const dir = temporaryFolder();
+    writeFileSync(path.join(dir, 'tokenizer.json'), 'precious');
+    expect(await renderedRejection(() => compileTo(dir), dir)).toMatchInlineSnapshot(`
+      "error: <dir> is not empty, and not a build folder
+       note: give another --out"
+    `);
+    const file = path.join(dir, 'tokenizer.json');
+    expect(await renderedRejection(() => compileTo(file), dir)).toMatchInlineSnapshot(`
+      "error: <dir>/tokenizer.json is a file: a build needs a folder
+       note: give another --out"
+    `);
+    expect(await renderedRejection(() => compileTo(''), dir)).toMatchInlineSnapshot(`
+      "error: the build folder has no name
+       note: give --out a folder"
+    `);
+    expect(readFileSync(file, 'utf8')).toBe('precious');
+  });
+
+  it('keeps packed weights', async () => {
+    const dir = temporaryFolder();
+    writeCheckpoint(dir, source);
+    const out = path.join(dir, 'build');
+    await compileTo(out, dir);
+    expect(await renderedRejection(() => compileTo(out), dir)).toMatchInlineSnapshot(`
+      "error: <dir>/build holds a build with weights, which one without would remove
+       note: give another --out, or --weights, or remove the folder"
+    `);
+    expect(existsSync(path.join(out, 'weights.bin'))).toBe(true);
+  });
+});
+
 describe('plans', () => {
   let build: string;
 
