@@ -18,7 +18,11 @@ const identifier = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,254}$/, 'must be a
 /** The device allocations of a plan. `io` holds what the host writes before a step and reads after it. */
 export const arenaNames = ['weights', 'state', 'pool', 'io'] as const;
 
-const regionSchema = z.strictObject({ arena: z.enum(arenaNames), offset: bytes, bytes });
+const regionSchema = z.strictObject({
+  arena: z.enum(arenaNames),
+  offset: bytes.multipleOf(bindingAlignment),
+  bytes,
+});
 
 /** Thread positions that kernels take, by the name of their MSL attribute. */
 export const threadPositions = [
@@ -152,7 +156,6 @@ export const planSchema = planObject.superRefine((plan, check) => {
 
 export type Plan = z.output<typeof planObject>;
 export type PlanEntry = Plan['entries'][EntryName];
-export type PlanDispatch = PlanEntry['dispatches'][number];
 export type PlanKernel = Plan['kernels'][number];
 export type Region = z.output<typeof regionSchema>;
 export type EntryName = keyof Plan['entries'];
