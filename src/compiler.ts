@@ -164,7 +164,7 @@ function summarise(
   const decode = entries.find((entry) => entry.name === 'decode');
   const perLayer = new Map<number, number>();
   for (const kernel of decode?.kernels ?? []) {
-    const { layer } = kernel.result.origin;
+    const { layer } = kernel.outputs[0].result.origin;
     if (layer !== undefined) perLayer.set(layer, (perLayer.get(layer) ?? 0) + 1);
   }
   const entrySummary = (name: EntryName): EntrySummary => ({

@@ -22,18 +22,31 @@ const positionTypes = {
 
 type Position = keyof typeof positionTypes;
 
-/** Collects the parameter list of a kernel and what its buffers are bound to. */
+/** Collects the parameter list of a kernel and what its buffers are bound to: buffers first, then threadgroup memory, then positions. */
 export class ArgumentList {
   readonly operands: Operand[] = [];
-  readonly declarations: string[] = [];
-  readonly arguments: Argument[] = [];
-  private readonly buffers = new Map<Node, string>();
+  private readonly buffers: Declared[] = [];
+  private readonly threadgroups: Declared[] = [];
+  private readonly positions: Declared[] = [];
+  private readonly named = new Map<Node, string>();
+
+  get declarations(): readonly string[] {
+    return this.all.map(({ declaration }) => declaration);
+  }
+
+  get arguments(): readonly Argument[] {
+    return this.all.map(({ argument }) => argument);
+  }
+
+  private get all(): readonly Declared[] {
+    return [...this.buffers, ...this.threadgroups, ...this.positions];
+  }
 
   /** A buffer that the kernel reads; a value that is read twice is one argument. Returns its name. */
   read(name: string, value: Node, dtype: DType): string {
-    const known = this.buffers.get(value);
+    const known = this.named.get(value);
     if (known !== undefined) return known;
-    this.buffers.set(value, name);
+    this.named.set(value, name);
     return this.buffer(name, value, `device const ${elementType[dtype]}* ${name}`);
   }
 
@@ -44,28 +57,41 @@ export class ArgumentList {
 
   /** The record of the step, as `step`. */
   step(): void {
-    this.buffer('step', 'step', 'constant Step& step');
+    if (!this.operands.includes('step')) this.buffer('step', 'step', 'constant Step& step');
   }
 
   threadgroup(name: string, type: string, bytes: number): void {
-    const index = this.arguments.filter((argument) => argument.kind === 'threadgroup').length;
-    this.declarations.push(`threadgroup ${type}* ${name} [[threadgroup(${index})]]`);
-    this.arguments.push({ kind: 'threadgroup', name, index, bytes: Math.ceil(bytes / 16) * 16 });
+    const index = this.threadgroups.length;
+    this.threadgroups.push({
+      declaration: `threadgroup ${type}* ${name} [[threadgroup(${index})]]`,
+      argument: { kind: 'threadgroup', name, index, bytes: Math.ceil(bytes / 16) * 16 },
+    });
   }
 
   position(...kinds: readonly Position[]): void {
     for (const kind of kinds) {
+      if (this.positions.some(({ argument }) => argument.kind === kind)) continue;
       const declaration = positionTypes[kind];
-      this.declarations.push(`${declaration} [[${kind}]]`);
-      this.arguments.push({ kind, name: declaration.split(' ')[1] ?? kind });
+      this.positions.push({
+        declaration: `${declaration} [[${kind}]]`,
+        argument: { kind, name: declaration.split(' ')[1] ?? kind },
+      });
     }
   }
 
   private buffer(name: string, operand: Operand, declaration: string): string {
     const index = this.operands.length;
-    this.declarations.push(`${declaration} [[buffer(${index})]]`);
-    this.arguments.push({ kind: 'buffer', name, index });
+    this.buffers.push({
+      declaration: `${declaration} [[buffer(${index})]]`,
+      argument: { kind: 'buffer', name, index },
+    });
     this.operands.push(operand);
     return name;
   }
+}
+
+/** A parameter in the text, and what the plan says of it. */
+interface Declared {
+  readonly declaration: string;
+  readonly argument: Argument;
 }

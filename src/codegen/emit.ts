@@ -59,7 +59,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
   const indexOf = new Map<string, number>();
   const launches = new Map<Kernel, Launch>();
   for (const entry of entries) {
-    const layout = layoutOf(entry.graph);
+    const layout = layoutOf(entry);
     for (const kernel of entry.kernels) {
       const written = writeKernel(kernel, entry, layout, target);
       const render = (name: string): string =>
@@ -85,6 +85,13 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
     target: target.name,
     version: packageVersion,
     kernels: texts,
+    loopHints:
+      target.simdWidth === 1
+        ? [
+            '    // Vectorised across rows, this would transpose the sums.',
+            '    #pragma clang loop vectorize(disable)',
+          ]
+        : [],
   });
   return { text, kernels, launches };
 }

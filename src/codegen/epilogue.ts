@@ -1,10 +1,9 @@
 import { CompilerBug } from '../diagnostic.js';
 import { isOp, type Node } from '../ir/graph.js';
 import type { OpName } from '../ir/ops/index.js';
-import type { ArgumentList } from './arguments.js';
-import type { Access, Layout } from '../passes/access.js';
-import type { Kernel } from '../passes/entry.js';
+import type { Access } from '../passes/access.js';
 import { conversion, elementIndex, floatLiteral, rowAxes, type Iteration } from './expression.js';
+import type { Site } from './site.js';
 
 type Expression = (inputs: readonly string[], node: Node) => string;
 
@@ -40,18 +39,15 @@ export interface Epilogue {
 }
 
 /**
- * Writes the epilogue of a kernel whose anchors are in `v0`, `v1`, …; further inputs become arguments `r0`, `r1`, ….
+ * Writes the epilogue of a result whose anchors (or whose anchor, turned) are in `v0`, `v1`, …; further inputs become arguments `r0`, `r1`, ….
  * Without anchors the first value is loaded.
  */
-export function writeEpilogue(
-  kernel: Kernel,
-  iteration: Iteration,
-  layout: Layout,
-  list: ArgumentList,
-): Epilogue {
+export function writeEpilogue({ kernel, output, iteration, layout, list }: Site): Epilogue {
   const names = new Map<Node, string>();
   const computesAnchors = kernel.kind !== 'elementwise';
-  if (computesAnchors) kernel.anchors.forEach((anchor, i) => names.set(anchor, `v${i}`));
+  const turned = output.epilogue.filter((node) => isOp(node, 'rope'));
+  const given = turned.length > 0 ? turned : output.anchors;
+  if (computesAnchors) given.forEach((node, i) => names.set(node, `v${i}`));
   const load = (access: Access, within: Iteration): string => {
     const { dtype } = access.source.type;
     const { open, close } = conversion[dtype];
@@ -65,15 +61,16 @@ export function writeEpilogue(
     names.set(node, name);
     steps.push({ name, expression });
   };
-  for (const moved of computesAnchors ? [] : kernel.anchors) {
+  for (const moved of computesAnchors ? [] : output.anchors) {
     const from = layout.copied.get(moved);
     if (from) define(moved, load(from, { ...iteration, axes: rowAxes(from.shape) }));
   }
-  if (!computesAnchors && kernel.anchors.length + kernel.epilogue.length === 0 && kernel.append) {
-    const [, x] = kernel.append.inputs;
+  if (!computesAnchors && output.anchors.length + output.epilogue.length === 0 && output.append) {
+    const [, x] = output.append.inputs;
     if (x) define(x, valueOf(x));
   }
-  for (const node of kernel.epilogue) {
+  for (const node of output.epilogue) {
+    if (names.has(node)) continue;
     const write = expressions[node.op];
     if (!write) throw new CompilerBug(`${node.op} cannot be an epilogue`);
     define(node, write(node.inputs.map(valueOf), node));

@@ -2,8 +2,7 @@ import type { Layout } from '../passes/access.js';
 import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
 import { ArgumentList } from './arguments.js';
-import { iterationOf } from './expression.js';
-import { readsLast, fusedWords, type Site, type Written } from './site.js';
+import { readsLast, fusedWords, siteOf, type Site, type Written } from './site.js';
 import { writeLinear } from './write-linear.js';
 import { writeRmsNorm, writeSoftmax, writeArgmax } from './write-rows.js';
 import { writeRope, writeAttention } from './write-attention.js';
@@ -35,10 +34,8 @@ const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
 /** Decides the text of a kernel: names, literals, arguments, launch size. */
 export function writeKernel(kernel: Kernel, entry: Entry, layout: Layout, target: Target): KernelText {
   const list = new ArgumentList();
-  // The axes of the value as it is computed; an append stores the same elements, perhaps under another shape.
-  const computed = kernel.epilogue.at(-1) ?? kernel.anchors[0] ?? kernel.append?.inputs[1] ?? kernel.result;
-  const iteration = iterationOf(computed.type, entry.graph.dims);
-  const site: Site = { kernel, entry, layout, target, list, iteration };
+  const site = siteOf({ kernel, entry, layout, target, list }, kernel.outputs[0]);
+  const { iteration } = site;
   const written = writers[kernel.kind](site);
   const token = iteration.rows > 1 ? ['const uint t = group.x;', 'if (t >= step.tokens) return;'] : [];
   const variant = [...(iteration.rows > 1 ? ['tokens'] : []), ...(readsLast(site) ? ['last'] : [])];

@@ -225,7 +225,7 @@ function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlannedEnt
     const own = entry.epochs.get(kernel) ?? 0;
     const barrier = own !== epoch;
     epoch = own;
-    const { scope, name } = kernel.result.origin;
+    const { scope, name } = kernel.outputs[0].result.origin;
     return {
       kernel: launch.kernel,
       label: [scope, name ?? kernelName(kernel)].filter(Boolean).join('.'),
@@ -261,7 +261,7 @@ function valueRegions({ graph, kernels, pool }: Entry, regions: Regions): Readon
     const base = name === 'next' ? regions.next : regions.logits;
     where.set(node, { ...base, bytes: bytesOf(node, graph.dims) });
   }
-  for (const { append } of kernels) {
+  for (const { append } of kernels.flatMap(({ outputs }) => outputs)) {
     const cache = append?.inputs[0];
     const region = cache && where.get(cache);
     if (append && region) where.set(append, region);

@@ -2,14 +2,15 @@ import { CompilerBug, Unsupported } from '../diagnostic.js';
 import { isOp, type Node } from '../ir/graph.js';
 import type { OpName } from '../ir/ops/index.js';
 import type { Layout } from '../passes/access.js';
-import type { Entry, Kernel } from '../passes/entry.js';
+import type { Entry, Kernel, Output } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
-import { kernelName } from '../passes/text.js';
+import { prologueName } from '../passes/text.js';
 import type { ArgumentList } from './arguments.js';
 import { writeEpilogue } from './epilogue.js';
 import {
   conversion,
   elementType,
+  iterationOf,
   rowStart,
   inParentheses,
   sum,
@@ -24,8 +25,17 @@ export interface Site {
   readonly layout: Layout;
   readonly target: Target;
   readonly list: ArgumentList;
-  /** Loops over the result's elements. */
+  /** The result being written. */
+  readonly output: Output;
+  /** Loops over its elements. */
   readonly iteration: Iteration;
+}
+
+/** The site of one result of a kernel: the axes of its value as it is computed; an append may store it under others. */
+export function siteOf(site: Omit<Site, 'output' | 'iteration'>, output: Output): Site {
+  const { epilogue, anchors, append, result } = output;
+  const computed = epilogue.at(-1) ?? anchors[0] ?? append?.inputs[1] ?? result;
+  return { ...site, output, iteration: iterationOf(computed.type, site.entry.graph.dims) };
 }
 
 export interface Written {
@@ -49,7 +59,7 @@ export function operand(node: Node, index: number): Node {
 
 /** The node that a kernel of one part computes. */
 export function anchorOf<N extends OpName>(kernel: Kernel, op: N): Extract<Node, { readonly op: N }> {
-  const [first] = kernel.anchors;
+  const [first] = kernel.outputs[0].anchors;
   if (!first || !isOp(first, op)) throw new CompilerBug(`a ${kernel.kind} kernel has no ${op}`);
   return first;
 }
@@ -82,15 +92,17 @@ export function readsLast({ kernel, layout }: Site): boolean {
   return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromLast));
 }
 
-/** `linear_silu_mul_cache` less its first word. */
-export function fusedSteps(kernel: Kernel): string {
-  return kernelName(kernel).slice(kernel.kind === 'elementwise' ? 0 : kernel.kind.length + 1);
-}
-
-/** `; then silu, mul; into the cache`. */
-export function fusedWords({ epilogue, append }: Kernel): string {
-  const steps = epilogue.map((node) => node.op).join(', ');
-  return `${steps === '' ? '' : `; then ${steps}`}${append ? '; into the cache' : ''}`;
+/** `; x first: rms_norm; then silu, mul; into the cache`. */
+export function fusedWords({ prologue, outputs }: Kernel): string {
+  const words = outputs.map(({ epilogue, append }) => {
+    const steps = epilogue.map((node) => node.op).join(', ');
+    return `${steps === '' ? '' : `; then ${steps}`}${append ? '; into the cache' : ''}`;
+  });
+  const of = (i: number): string => (outputs.length > 1 ? `; result ${i + 1}` : '');
+  const shown = words.map((text, i) =>
+    text === '' ? '' : `${of(i)}${text.replace(/^; /, outputs.length > 1 ? ': ' : '; ')}`,
+  );
+  return `${prologue ? `; x first: ${prologueName[prologue.op] ?? prologue.op}` : ''}${shown.join('')}`;
 }
 
 export function nameOf(...parts: readonly (string | number)[]): string {
@@ -99,12 +111,14 @@ export function nameOf(...parts: readonly (string | number)[]): string {
 
 /** Arguments and text of the store; comes after the template's own inputs. Adds `step` when the kernel needs it. */
 export function writeStore(site: Site, needsStep = false): Record<string, unknown> {
-  const { kernel, iteration, layout, list } = site;
-  const epilogue = writeEpilogue(kernel, iteration, layout, list);
-  const name = list.write(kernel.append ? 'cache' : 'y', kernel.result, kernel.result.type.dtype);
+  const { kernel, iteration, list, output } = site;
+  const { append, result } = output;
+  const epilogue = writeEpilogue(site);
+  const number = kernel.outputs.length > 1 ? String(kernel.outputs.indexOf(output)) : '';
+  const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, result.type.dtype);
   const token = iteration.rows > 1 ? 't' : '';
-  const row = kernel.append ? inParentheses(sum('step.position', token)) : token;
-  if (needsStep || kernel.append || iteration.rows > 1 || readsLast(site)) list.step();
+  const row = append ? inParentheses(sum('step.position', token)) : token;
+  if (needsStep || append || iteration.rows > 1 || readsLast(site)) list.step();
   return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
 }
 

@@ -1,11 +1,11 @@
 import { CompilerBug } from '../diagnostic.js';
+import { kernelSteps } from '../passes/text.js';
 import { floatLiteral, isPacked, rowStart, inParentheses, rowStrides, sum, times } from './expression.js';
 import {
   ceilDiv,
   operand,
   anchorOf,
   parameter,
-  fusedSteps,
   nameOf,
   writeStore,
   type Site,
@@ -26,7 +26,7 @@ export function writeRope(site: Site): Written {
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
   const token = iteration.rows > 1 ? 't' : '';
   return {
-    name: nameOf('rope', fusedSteps(kernel), `${heads}x${width}`, dims < width ? `d${dims}` : ''),
+    name: nameOf('rope', kernelSteps(kernel), `${heads}x${width}`, dims < width ? `d${dims}` : ''),
     doc: `Turns the pairs (i, i + ${dims / 2}) of each of ${heads} heads by the angles of their position`,
     context: {
       ...store,
@@ -63,7 +63,7 @@ export function writeAttention(site: Site): Written {
   const token = iteration.rows > 1 ? 't' : '';
   const group = heads === groups ? 'head' : `head / ${heads / groups}`;
   return {
-    name: nameOf('attention', fusedSteps(kernel), `${heads}x${groups}x${width}`),
+    name: nameOf('attention', kernelSteps(kernel), `${heads}x${groups}x${width}`),
     doc: `Causal attention of ${heads} heads over the cached keys and values of ${groups}`,
     context: {
       ...store,

@@ -1,3 +1,4 @@
+import { kernelName, kernelSteps } from '../passes/text.js';
 import { rowStart, sum, times } from './expression.js';
 import {
   ceilDiv,
@@ -5,7 +6,6 @@ import {
   anchorOf,
   parameter,
   requireTokenRows,
-  fusedSteps,
   nameOf,
   writeStore,
   type Site,
@@ -35,7 +35,7 @@ export function writeEmbed(site: Site): Written {
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   const shape = blockShape(site);
   return {
-    name: nameOf('embed', dtype, fusedSteps(kernel), iteration.width),
+    name: nameOf('embed', dtype, kernelSteps(kernel), iteration.width),
     doc: `Row ids[t] of a table with ${iteration.width} columns`,
     context: {
       ...store,
@@ -51,13 +51,13 @@ export function writeEmbed(site: Site): Written {
 }
 
 export function writeElementwise(site: Site): Written {
-  const { kernel, list, iteration } = site;
+  const { output, kernel, list, iteration } = site;
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   const shape = blockShape(site);
   return {
-    name: nameOf(fusedSteps(kernel), iteration.width),
-    doc: `${kernel.epilogue.length > 0 ? 'Elementwise over' : 'Copies'} rows of ${iteration.width}`,
+    name: nameOf(kernelName(kernel), iteration.width),
+    doc: `${output.epilogue.length > 0 ? 'Elementwise over' : 'Copies'} rows of ${iteration.width}`,
     context: {
       ...store,
       ...shape,

@@ -1,93 +1,155 @@
 import { CompilerBug } from '../diagnostic.js';
-import { isOp } from '../ir/graph.js';
-import { rowPointer, inParentheses, sum, times } from './expression.js';
+import { isOp, type Node } from '../ir/graph.js';
+import type { Output } from '../passes/entry.js';
+import { productShape, type ProductShape } from '../passes/product.js';
+import { kernelSteps } from '../passes/text.js';
+import { inParentheses, rowPointer, sum, times } from './expression.js';
 import {
-  ceilDiv,
+  nameOf,
   operand,
   parameter,
   requireTokenRows,
-  fusedSteps,
-  nameOf,
+  siteOf,
   writeStore,
-  strip,
   type Site,
   type Written,
 } from './site.js';
+import { writeNorm } from './write-rows.js';
+
+/** The products whose rows a result is made of, each with the first row that is its own. */
+function partsOf({ anchors }: Output): { readonly linear: Node; readonly offset: number }[] {
+  return anchors.map((part) => {
+    if (!isOp(part, 'split')) return { linear: part, offset: 0 };
+    const offset = part.attrs.sizes.slice(0, part.attrs.part).reduce((a, b) => a + b, 0);
+    return { linear: operand(part, 0), offset };
+  });
+}
+
+/** One result of the kernel: which rows of which matrices, and what happens to their products. */
+function writeSection(site: Site, index: number, shape: ProductShape): Record<string, unknown> {
+  const { output, iteration, target } = site;
+  const n = iteration.width;
+  const { rows } = target.matvec;
+  const start = shape.blocks.slice(0, index).reduce((a, b) => a + b, 0);
+  const end = start + (shape.blocks[index] ?? 0);
+  const last = index === shape.blocks.length - 1;
+  // Rows past the end read the last row, and are not stored.
+  const whole = n % shape.rows === 0;
+  const slot = whole ? 'first + r' : `metal::min(first + r, ${n - 1}u)`;
+  const turn = output.epilogue.find((node) => isOp(node, 'rope'));
+  const number = shape.blocks.length > 1 ? String(index) : '';
+  const parts = partsOf(output).map(({ linear, offset }, i) => {
+    requireTokenRows(linear);
+    const own = `${number}${i === 0 ? '' : `_${i}`}`;
+    const weight = parameter(site, `weight${own}`, operand(linear, 1));
+    const [, , biasNode] = linear.inputs;
+    const bias = biasNode && parameter(site, `bias${own}`, biasNode);
+    const row = inParentheses(sum('n', String(offset)));
+    const biasAt = (n: string): string =>
+      bias ? ` + ${bias.open}${bias.buffer}[${sum(bias.start, n, String(offset))}]${bias.close}` : '';
+    return {
+      index: sum(String(i * rows), 'r'),
+      type: weight.type,
+      row: sum(weight.buffer, weight.start, times(row, weight.stride)),
+      value: `v${i}`,
+      bias: biasAt('n'),
+      biasOfPair: { first: biasAt('n0'), second: biasAt('n1') },
+    };
+  });
+  const [{ type } = { type: '' }] = parts;
+  const own = start === 0 ? 'block' : shape.simdgroups === 1 ? `block - ${start}` : `(block - ${start})`;
+  const pairs = turn ? [writeTurn(site, turn)] : [];
+  return {
+    ...writeStore(site),
+    guard:
+      shape.blocks.length === 1
+        ? '{'
+        : index === 0
+          ? `if (block < ${end}) {`
+          : last
+            ? '} else {'
+            : `} else if (block < ${end}) {`,
+    close: last ? ['}'] : [],
+    firstRow: times(
+      inParentheses(sum(times(own, shape.simdgroups), shape.simdgroups > 1 ? 'simdgroup' : '')),
+      rows,
+    ),
+    parts,
+    type,
+    products: rows * parts.length,
+    rows,
+    n: pairs.length > 0 ? `pair_order<${pairWidths(turn).join(', ')}>(${slot})` : slot,
+    elements: pairs.length > 0 ? [] : [{}],
+    pairs: pairs.map((pair) => ({ ...pair, bias: parts[0]?.biasOfPair })),
+    stored: whole ? 'lane == 0' : `lane == 0 && first + r < ${n}`,
+  };
+}
+
+/** Elements of a head, and how many of them turn. */
+function pairWidths(rope: Node | undefined): readonly [number, number] {
+  return [Number(rope?.type.shape[2]), Number(rope?.inputs[1]?.type.shape[1])];
+}
+
+/** The rotation of two products at a time. */
+function writeTurn(site: Site, rope: Node): Record<string, unknown> {
+  const [width, dims] = pairWidths(rope);
+  const { buffer, start } = parameter(site, 'angles', operand(rope, 1));
+  const token = site.iteration.rows > 1 ? 't' : '';
+  site.list.step();
+  const rest = dims < width;
+  return {
+    width,
+    dims,
+    half: dims / 2,
+    angles: sum(buffer, start, times(inParentheses(sum('step.position', token)), dims)),
+    cosine: rest ? `i < ${dims / 2} ? angle[i] : 1.0f` : 'angle[i]',
+    sine: rest ? `i < ${dims / 2} ? angle[i + ${dims / 2}] : 0.0f` : `angle[i + ${dims / 2}]`,
+  };
+}
 
 export function writeLinear(site: Site): Written {
   const { kernel, layout, target, list, iteration } = site;
-  const products = kernel.anchors.map((part) => (isOp(part, 'split') ? operand(part, 0) : part));
-  const [product] = products;
-  if (!product) throw new CompilerBug('a linear kernel has no product');
-  for (const each of products) requireTokenRows(each);
-  const x = layout.of(operand(product, 0));
-  const [k = 0] = product.inputs[1]?.type.shape.slice(1) ?? [];
-  const n = iteration.width;
-  const { rows, simdgroups } = target.matvec;
-  const xName = list.read('x', x.source, 'f32');
-  const perGroup = rows * simdgroups;
-  // Rows past the end read the last row, and are not stored.
-  const whole = n % perGroup === 0;
-  const parts = kernel.anchors.map((part, i) => {
-    const linear = products[i] ?? product;
-    const weight = parameter(site, `weight${i === 0 ? '' : i}`, operand(linear, 1));
-    const offset = isOp(part, 'split')
-      ? part.attrs.sizes.slice(0, part.attrs.part).reduce((a, b) => a + b, 0)
-      : 0;
-    const row = inParentheses(sum('m', String(offset)));
-    const [, , biasNode] = linear.inputs;
-    const bias = biasNode && parameter(site, `bias${i === 0 ? '' : i}`, biasNode);
-    const read = bias && `${bias.open}${bias.buffer}[${sum(bias.start, 'n', String(offset))}]${bias.close}`;
-    return {
-      sums: `sums${i}`,
-      block: `block${i}`,
-      value: `v${i}`,
-      type: weight.type,
-      weight: weight.buffer,
-      start: sum(weight.start, times(row, weight.stride)),
-      open: weight.open,
-      close: weight.close,
-      bias: read === undefined ? '' : whole ? ` + ${read}` : ` + (n < ${n} ? ${read} : 0.0f)`,
-    };
-  });
-  const store = writeStore(site);
+  const [first] = partsOf(kernel.outputs[0]);
+  if (!first) throw new CompilerBug('a linear kernel has no product');
+  const shape = productShape(kernel, target);
+  const length = Number(operand(first.linear, 1).type.shape[1]);
+  const threads = shape.simdgroups * target.simdWidth;
+  const norm = kernel.prologue && writeNorm(site, kernel.prologue, threads);
+  if (norm) list.threadgroup('prepared', 'float', length * 4);
+  const rowsOfX = layout.of(operand(first.linear, 0));
+  const x = norm ? 'prepared' : rowPointer(list.read('x', rowsOfX.source, 'f32'), rowsOfX, iteration);
+  const sections = kernel.outputs.map((output, i) => writeSection(siteOf(site, output), i, shape));
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
-  if (simdgroups > 1) list.position('simdgroup_index_in_threadgroup');
-  const length = Number(k);
-  const biased = product.inputs.length > 2 ? 'bias' : '';
+  if (shape.simdgroups > 1) list.position('simdgroup_index_in_threadgroup');
+  if (norm) list.position('thread_index_in_threadgroup');
+  const widths = kernel.outputs.map((output) => siteOf(site, output).iteration.width);
+  const matrices = kernel.outputs.flatMap((output) => partsOf(output));
   return {
     name: nameOf(
       iteration.rows > 1 ? 'matmul' : 'matvec',
-      operand(product, 1).type.dtype,
-      biased,
-      fusedSteps(kernel),
-      `${n}x${length}`,
+      operand(first.linear, 1).type.dtype,
+      matrices.some(({ linear }) => linear.inputs.length > 2) ? 'bias' : '',
+      kernelSteps(kernel),
+      `${widths.join('_')}x${length}`,
     ),
-    doc: `${iteration.rows > 1 ? 'Each vector of x' : 'The vector x'} times the rows of ${parts.length > 1 ? `${parts.length} matrices` : 'a matrix'}, ${n} x ${length}`,
+    doc: `${iteration.rows > 1 ? 'Each vector of x' : 'The vector x'} times the rows of ${new Set(matrices.map(({ linear }) => linear)).size > 1 ? 'matrices' : 'a matrix'}, ${widths.join(' + ')} x ${length}`,
     context: {
-      ...store,
-      ...strip(length, target.simdWidth, target.vector),
-      x: rowPointer(xName, x, iteration),
-      k: length,
-      rows,
+      prologue: norm ? [{ ...norm, threads }] : [],
+      blocks: shape.blocks.reduce((a, b) => a + b, 0),
+      threadgroups: shape.threadgroups,
       vector: target.vector,
       simdWidth: target.simdWidth,
-      parts,
-      loopHints:
-        target.simdWidth === 1
-          ? [
-              '    // Vectorised across rows, this would transpose the sums.',
-              '    #pragma clang loop vectorize(disable)',
-            ]
-          : [],
-      firstRow: times(
-        inParentheses(sum(times('group.y', simdgroups), simdgroups > 1 ? 'simdgroup' : '')),
-        rows,
-      ),
-      clampedRow: whole ? 'first + r' : `metal::min(first + r, ${n - 1}u)`,
-      storeGuard: whole ? 'lane == 0' : `lane == 0 && n < ${n}`,
+      length,
+      x,
+      space: norm ? 'threadgroup' : 'device',
+      sections: sections.map((section) => ({
+        ...section,
+        vector: target.vector,
+        simdWidth: target.simdWidth,
+        length,
+      })),
     },
-    threads: simdgroups * target.simdWidth,
-    tiles: ceilDiv(n, perGroup),
+    threads,
+    tiles: shape.threadgroups,
   };
 }

@@ -1,4 +1,6 @@
-import type { Node } from '../ir/graph.js';
+import { CompilerBug } from '../diagnostic.js';
+import { isOp, type Node } from '../ir/graph.js';
+import { kernelSteps } from '../passes/text.js';
 import type { ArgumentList } from './arguments.js';
 import { floatLiteral, iterationOf, rowStart, rowStrides, sum, times } from './expression.js';
 import {
@@ -7,7 +9,6 @@ import {
   anchorOf,
   parameter,
   readsLast,
-  fusedSteps,
   nameOf,
   writeStore,
   strip,
@@ -17,18 +18,24 @@ import {
 
 /** How a kernel that reduces along the last axis is cut: one threadgroup per row. */
 function rowShape(site: Site, node: Node, minimumPerThread: number) {
-  const { layout, target, iteration, list } = site;
-  const access = layout.of(node);
+  const { target } = site;
   const axes = iterationOf(node.type, site.entry.graph.dims).axes;
   const width = axes.at(-1) ?? 1;
   const tiles = axes.slice(0, -1).reduce((a, b) => a * b, 1);
   const needed = ceilDiv(ceilDiv(width, minimumPerThread), target.simdWidth) * target.simdWidth;
   const threads = Math.max(1, Math.min(target.rowThreads, needed));
-  const strides = rowStrides(access, { ...iteration, axes });
-  const inRow = tiles > 1 ? times('group.y', strides.at(-2) ?? 0) : '';
-  const x = sum(list.read('x', access.source, 'f32'), rowStart(access, iteration), inRow);
   const element = tiles > 1 ? `group.y * ${width} + i` : 'i';
-  return { tiles, threads, literals: { x, width, threads, simdgroups: threads / target.simdWidth, element } };
+  return { tiles, threads, literals: { ...rowLiterals(site, node, threads), element } };
+}
+
+/** The row of `node` that a threadgroup works on. */
+function rowLiterals({ layout, target, iteration, list, entry }: Site, node: Node, threads: number) {
+  const access = layout.of(node);
+  const axes = iterationOf(node.type, entry.graph.dims).axes;
+  const strides = rowStrides(access, { ...iteration, axes });
+  const inRow = axes.length > 1 ? times('group.y', strides.at(-2) ?? 0) : '';
+  const x = sum(list.read('x', access.source, 'f32'), rowStart(access, iteration), inRow);
+  return { x, width: axes.at(-1) ?? 1, threads, simdgroups: threads / target.simdWidth };
 }
 
 function acrossSimdgroups(list: ArgumentList, simdgroups: number): readonly object[] {
@@ -38,26 +45,34 @@ function acrossSimdgroups(list: ArgumentList, simdgroups: number): readonly obje
   return [{}];
 }
 
+/** The factor of a norm over the row that `x` points to, as `factor`, and the weight of element i. */
+export function writeNorm(site: Site, node: Node, threads: number) {
+  if (!isOp(node, 'rms_norm')) throw new CompilerBug(`${node.op} is no norm`);
+  const { target, list } = site;
+  const literals = rowLiterals(site, operand(node, 0), threads);
+  const { buffer, start, dtype, open, close } = parameter(site, 'gain', operand(node, 1));
+  return {
+    ...strip(literals.width, threads, target.vector),
+    ...literals,
+    dtype,
+    weight: `${open}${buffer}[${sum(start, 'i')}]${close}`,
+    vector: target.vector,
+    acrossSimdgroups: acrossSimdgroups(list, literals.simdgroups),
+    eps: floatLiteral(node.attrs.eps),
+  };
+}
+
 export function writeRmsNorm(site: Site): Written {
   const { kernel, target, list } = site;
   const norm = anchorOf(kernel, 'rms_norm');
   const { tiles, threads, literals } = rowShape(site, operand(norm, 0), target.vector);
-  const { width, simdgroups } = literals;
-  const { buffer, start, dtype, open, close } = parameter(site, 'weight', operand(norm, 1));
+  const written = writeNorm(site, norm, threads);
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   return {
-    name: nameOf('rms_norm', dtype, fusedSteps(kernel), width),
-    doc: `x / sqrt(mean(x^2) + eps) * weight over rows of ${width}`,
-    context: {
-      ...store,
-      ...strip(width, threads, target.vector),
-      weight: `${open}${buffer}[${sum(start, 'i')}]${close}`,
-      ...literals,
-      vector: target.vector,
-      acrossSimdgroups: acrossSimdgroups(list, simdgroups),
-      eps: floatLiteral(norm.attrs.eps),
-    },
+    name: nameOf('rms_norm', written.dtype, kernelSteps(kernel), literals.width),
+    doc: `x / sqrt(mean(x^2) + eps) * gain over rows of ${literals.width}`,
+    context: { ...store, ...literals, ...written },
     threads,
     tiles,
   };
@@ -69,7 +84,7 @@ export function writeSoftmax(site: Site): Written {
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   return {
-    name: nameOf('softmax', fusedSteps(kernel), literals.width),
+    name: nameOf('softmax', kernelSteps(kernel), literals.width),
     doc: `e^x / sum(e^x) over rows of ${literals.width}`,
     context: { ...store, ...literals, acrossSimdgroups: acrossSimdgroups(list, literals.simdgroups) },
     threads,
@@ -81,7 +96,7 @@ export function writeArgmax(site: Site): Written {
   const { kernel, target, list, iteration } = site;
   const { tiles, literals } = rowShape(site, operand(anchorOf(kernel, 'argmax'), 0), 1);
   const { x, width } = literals;
-  const name = list.write('y', kernel.result, 'i32');
+  const name = list.write('y', kernel.outputs[0].result, 'i32');
   if (iteration.rows > 1 || readsLast(site)) list.step();
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
   const row = sum(iteration.rows > 1 ? times('t', tiles) : '', tiles > 1 ? 'group.y' : '');

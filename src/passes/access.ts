@@ -61,13 +61,15 @@ class Layout {
   readonly copied: ReadonlyMap<Node, Access>;
   private readonly accesses = new Map<Node, Access>();
 
-  constructor(graph: Graph) {
+  constructor({ graph, kernels }: Pick<Entry, 'graph' | 'kernels'>) {
     const copied = new Map<Node, Access>();
     const results = new Set(graph.outputs.values());
+    const stored = new Set(kernels.flatMap(({ outputs }) => outputs.map(({ result }) => result)));
     for (const node of graph.nodes) {
       const [input] = node.inputs;
       if (ops[node.op].class !== 'view' || !input) continue;
       const access = viewAccess(node, this.of(input), graph);
+      if (access && stored.has(node) && !results.has(node)) continue;
       if (access && !results.has(node)) this.accesses.set(node, access);
       else copied.set(node, access ?? this.of(input));
     }
@@ -79,12 +81,16 @@ class Layout {
   }
 }
 
-const layouts = new WeakMap<Graph, Layout>();
+const layouts = new WeakMap<object, Layout>();
 
-/** The layout of a graph, worked out once. */
-export function layoutOf(graph: Graph): Layout {
-  const layout = layouts.get(graph) ?? new Layout(graph);
-  layouts.set(graph, layout);
+/**
+ * The layout of an entry, worked out once. Before there are kernels every view that can be one is; later those that a
+ * kernel stores as its result have memory of their own.
+ */
+export function layoutOf({ graph, kernels }: Pick<Entry, 'graph' | 'kernels'>): Layout {
+  const key = kernels.length > 0 ? kernels : graph;
+  const layout = layouts.get(key) ?? new Layout({ graph, kernels });
+  layouts.set(key, layout);
   return layout;
 }
 

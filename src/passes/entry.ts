@@ -14,19 +14,33 @@ export const kernelKinds = [
 ] as const;
 export type KernelKind = (typeof kernelKinds)[number];
 
-/** A kernel's border drawn around nodes of the graph: what is inside is computed in one dispatch. */
+/** One value that leaves a kernel. */
+export interface Output {
+  /** What the template computes for it: one value, or several of equal shape that the epilogue reads together (gate and up of a gated MLP). */
+  readonly anchors: readonly Node[];
+  /** Nodes computed on each element before it is stored, each after its inputs; the first may be `rope`, on pairs of elements. */
+  readonly epilogue: readonly Node[];
+  /** The cache that the value is stored into, when it has no buffer of its own. */
+  readonly append: Extract<Node, { readonly op: 'cache_append' }> | undefined;
+  /** The value. */
+  readonly result: Node;
+  /** Why it goes to memory and not into a kernel that reads it, in one phrase. */
+  readonly border: string;
+}
+
+/** A border drawn around nodes of the graph: what is inside is computed in one dispatch. */
 export interface Kernel {
   readonly kind: KernelKind;
-  /** What the template itself computes: one value, or several parts of equal shape (gate and up of a gated MLP). */
-  readonly anchors: readonly Node[];
-  /** Elementwise nodes computed on each element before it is stored, each after its inputs. */
-  readonly epilogue: readonly Node[];
-  /** The cache the result is stored into, when it is not stored to a buffer of its own. */
-  readonly append: Extract<Node, { readonly op: 'cache_append' }> | undefined;
+  /** Computed on the template's operand x by every threadgroup for itself. */
+  readonly prologue: Node | undefined;
+  /** More than one only where the template says so. */
+  readonly outputs: readonly [Output, ...Output[]];
   /** Every node inside the border. */
   readonly nodes: ReadonlySet<Node>;
-  /** The one value that leaves the kernel. */
-  readonly result: Node;
+}
+
+export function resultsOf({ outputs }: Kernel): readonly Node[] {
+  return outputs.map(({ result }) => result);
 }
 
 /** A buffer of the pool and the barrier epochs during which it holds a value, both ends included. */

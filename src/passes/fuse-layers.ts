@@ -1,56 +1,20 @@
 import { isOp, usersOf, type Graph, type Node } from '../ir/graph.js';
-import { ops, type OpName } from '../ir/ops/index.js';
-import { sameShape } from '../ir/type.js';
-import { layoutOf } from './access.js';
-import type { EntryPass, Kernel, KernelKind } from './entry.js';
-
-/** The template that computes each op by itself; leaves and views are not computed. */
-const kindOf: { readonly [N in OpName]: KernelKind | undefined } = {
-  input: undefined,
-  weight: undefined,
-  state: undefined,
-  rope_table: undefined,
-  embed: 'embed',
-  linear: 'linear',
-  rms_norm: 'rms_norm',
-  rope: 'rope',
-  cache_append: 'elementwise',
-  attention: 'attention',
-  silu: 'elementwise',
-  gelu: 'elementwise',
-  mul: 'elementwise',
-  add: 'elementwise',
-  scale: 'elementwise',
-  split: undefined,
-  reshape: undefined,
-  softmax: 'softmax',
-  last: undefined,
-  argmax: 'argmax',
-};
-
-interface Template {
-  /** Whether elementwise nodes and a cache append can follow on each element before it is stored. */
-  readonly epilogue: boolean;
-  /** Whether it can compute several values of one shape from one input, for an epilogue that reads them all. */
-  readonly parts: boolean;
-}
-
-/** What each template accepts. */
-const templates: { readonly [K in KernelKind]: Template } = {
-  embed: { epilogue: true, parts: false },
-  linear: { epilogue: true, parts: true },
-  rms_norm: { epilogue: true, parts: false },
-  rope: { epilogue: true, parts: false },
-  attention: { epilogue: true, parts: false },
-  softmax: { epilogue: true, parts: false },
-  argmax: { epilogue: false, parts: false },
-  elementwise: { epilogue: true, parts: false },
-};
+import { ops } from '../ir/ops/index.js';
+import { valueNames } from '../ir/text.js';
+import { bytesPerElement, sameShape } from '../ir/type.js';
+import { kernelSources, layoutOf, type Layout } from './access.js';
+import { savedByRepeating } from './cost.js';
+import type { EntryPass, Kernel, KernelKind, Output } from './entry.js';
+import { levelsOf } from './levels.js';
+import { productShape } from './product.js';
+import type { Target } from './target.js';
+import { kindOf, templateOf, templates } from './templates.js';
 
 /**
  * Metal has 31 buffer indices. With n inputs a region takes at most x, a matrix and a bias for each of n parts, the
  * result and the step: 2n + 3. A longer chain only makes a kernel nobody would want to read.
  */
+const mostBuffers = 31;
 const mostRegionInputs = 12;
 const mostRegionNodes = 32;
 
@@ -67,63 +31,51 @@ interface Anchors {
   readonly through: readonly Node[];
 }
 
-/** Draws the borders of kernels: elementwise nodes join the kernel that makes their input, appends follow their value. */
+/**
+ * Draws the borders of kernels, in steps that each leave a correct partition: elementwise nodes join the kernel that
+ * makes their input; appends follow their value; rotations and appends join the product whose part they read; products
+ * of one operand become one kernel; a product takes in the norm that only it reads.
+ * What is legal is in templates.ts; where work would be repeated, cost.ts says whether it pays.
+ */
 export const fuseLayers: EntryPass = {
   name: 'fuse-layers',
-  doc: 'draw kernel borders: elementwise chains, gated MLPs and cache appends join their producer',
-  run: (entry) => ({ ...entry, kernels: new Fusion(entry.graph).kernels() }),
+  doc: 'draw kernel borders: what is inside one is computed in one dispatch',
+  run: (entry, { target }) => ({ ...entry, kernels: new Fusion(entry.graph, target).kernels() }),
 };
+
+/** A kernel of one result. Its border is explained once all are drawn. */
+function kernelOf(kind: KernelKind, nodes: Iterable<Node>, output: Omit<Output, 'border'>): Kernel {
+  return { kind, prologue: undefined, outputs: [{ ...output, border: '' }], nodes: new Set(nodes) };
+}
 
 class Fusion {
   private readonly users: ReadonlyMap<Node, readonly Node[]>;
   private readonly results: ReadonlySet<Node>;
-  private readonly layout: ReturnType<typeof layoutOf>;
+  private readonly layout: Layout;
   private readonly position: ReadonlyMap<Node, number>;
+  /** Kernels by each of their results. */
+  private readonly made = new Map<Node, Kernel>();
 
-  constructor(private readonly graph: Graph) {
+  constructor(
+    private readonly graph: Graph,
+    private readonly target: Target,
+  ) {
     this.users = usersOf(graph);
     this.results = new Set([...graph.outputs.values(), ...graph.updates.values()]);
-    this.layout = layoutOf(graph);
+    this.layout = layoutOf({ graph, kernels: [] });
     this.position = new Map(graph.nodes.map((node, i) => [node, i]));
   }
 
   kernels(): Kernel[] {
-    const kernels = new Map<Node, Kernel>();
-    const add = (kernel: Kernel): void => void kernels.set(kernel.result, kernel);
-    const taken = new Set<Node>();
-    for (const { root, nodes } of this.regions()) {
-      const joined = this.anchorsOf(root, nodes);
-      for (const anchor of joined?.anchors ?? []) taken.add(anchor);
-      add({
-        kind: (joined?.anchors[0] && kindOf[joined.anchors[0].op]) ?? 'elementwise',
-        anchors: joined?.through.length ? joined.through : (joined?.anchors ?? []),
-        epilogue: nodes,
-        append: undefined,
-        nodes: new Set([...(joined?.anchors ?? []), ...(joined?.through ?? []), ...nodes]),
-        result: root,
-      });
-    }
-    for (const node of this.graph.nodes) {
-      const copied = this.layout.copied.has(node);
-      const kind = copied ? 'elementwise' : kindOf[node.op];
-      const computed =
-        copied || (kind !== undefined && ops[node.op].class === 'kernel' && node.op !== 'cache_append');
-      if (!kind || !computed || taken.has(node)) continue;
-      add({ kind, anchors: [node], epilogue: [], append: undefined, nodes: new Set([node]), result: node });
-    }
-    for (const node of this.graph.nodes) {
-      if (!isOp(node, 'cache_append')) continue;
-      const through = this.wayToKernel(node, kernels);
-      const made = through && kernels.get(through.value);
-      if (made) kernels.delete(made.result);
-      add({
-        ...(made ?? { kind: 'elementwise', anchors: [], epilogue: [] }),
-        append: node,
-        nodes: new Set([...(made?.nodes ?? []), ...(made ? through.views : []), node]),
-        result: node,
-      });
-    }
-    return [...kernels.values()].sort((a, b) => this.index(a.result) - this.index(b.result));
+    this.joinElements();
+    this.joinAppends();
+    this.joinParts();
+    this.joinProducts();
+    this.joinPrologues();
+    const levels = this.levels();
+    const level = (kernel: Kernel): number => levels.get(kernel) ?? 0;
+    const first = (kernel: Kernel): number => this.index(kernel.outputs[0].result);
+    return this.explained([...levels.keys()].sort((a, b) => level(a) - level(b) || first(a) - first(b)));
   }
 
   private index(node: Node): number {
@@ -137,6 +89,42 @@ class Fusion {
   /** Whether `node` is read by `readers` and nobody else. */
   private onlyReadBy(node: Node, readers: ReadonlySet<Node>): boolean {
     return !this.results.has(node) && [...this.usersOf(node)].every((user) => readers.has(user));
+  }
+
+  /** The only node that reads `node`; undefined when there are others or it leaves the graph. */
+  private onlyReader(node: Node): Node | undefined {
+    const [reader, ...others] = this.usersOf(node);
+    return others.length > 0 || this.results.has(node) ? undefined : reader;
+  }
+
+  private replace(old: readonly Kernel[], kernel: Kernel): void {
+    for (const { outputs } of old) for (const { result } of outputs) this.made.delete(result);
+    for (const { result } of kernel.outputs) this.made.set(result, kernel);
+  }
+
+  /** Regions of elementwise nodes with what computes their input; every other computed node alone. */
+  private joinElements(): void {
+    const taken = new Set<Node>();
+    for (const { root, nodes } of this.regions()) {
+      const joined = this.anchorsOf(root, nodes);
+      for (const anchor of joined?.anchors ?? []) taken.add(anchor);
+      const kind = (joined?.anchors[0] && kindOf[joined.anchors[0].op]) ?? 'elementwise';
+      const anchors = joined?.through.length ? joined.through : (joined?.anchors ?? []);
+      const inside = [...(joined?.anchors ?? []), ...(joined?.through ?? []), ...nodes];
+      this.made.set(
+        root,
+        kernelOf(kind, inside, { anchors, epilogue: nodes, append: undefined, result: root }),
+      );
+    }
+    for (const node of this.graph.nodes) {
+      const copied = this.layout.copied.has(node);
+      const kind = copied ? 'elementwise' : kindOf[node.op];
+      const computed =
+        copied || (kind !== undefined && ops[node.op].class === 'kernel' && node.op !== 'cache_append');
+      if (!kind || !computed || taken.has(node)) continue;
+      const output = { anchors: [node], epilogue: [], append: undefined, result: node };
+      this.made.set(node, kernelOf(kind, [node], output));
+    }
   }
 
   /** Partitions the elementwise nodes into regions, each as large as one kernel's epilogue can hold. */
@@ -179,17 +167,33 @@ class Fusion {
     return { anchors: templateOf(latest)?.parts ? twins : [latest], through: [] };
   }
 
+  /** A kernel whose result is only stored in a cache stores it there itself. */
+  private joinAppends(): void {
+    for (const node of this.graph.nodes) {
+      if (!isOp(node, 'cache_append')) continue;
+      const through = this.wayToKernel(node);
+      const maker = through && this.made.get(through.value);
+      if (!through || !maker) {
+        const output = { anchors: [], epilogue: [], append: node, result: node };
+        this.made.set(node, kernelOf('elementwise', [node], output));
+        continue;
+      }
+      const output = { ...maker.outputs[0], append: node, result: node };
+      this.replace([maker], kernelOf(maker.kind, [...maker.nodes, ...through.views, node], output));
+    }
+  }
+
   /** Follows an append's value back through reshapes to a kernel that can store it itself. */
-  private wayToKernel(
-    append: Node,
-    kernels: ReadonlyMap<Node, Kernel>,
-  ): { readonly value: Node; readonly views: readonly Node[] } | undefined {
+  private wayToKernel(append: Node): { readonly value: Node; readonly views: readonly Node[] } | undefined {
     const views: Node[] = [];
     let user = append;
     let value = append.inputs[1];
     while (value && this.onlyReadBy(value, new Set([user]))) {
-      const kernel = kernels.get(value);
-      if (kernel) return templates[kernel.kind].epilogue && !kernel.append ? { value, views } : undefined;
+      const kernel = this.made.get(value);
+      if (kernel) {
+        const fits = templates[kernel.kind].epilogue && !kernel.outputs[0].append;
+        return fits ? { value, views } : undefined;
+      }
       if (!isOp(value, 'reshape')) return undefined;
       views.push(value);
       user = value;
@@ -197,17 +201,225 @@ class Fusion {
     }
     return undefined;
   }
+
+  private levels(): ReadonlyMap<Kernel, number> {
+    const kernels = [...new Set(this.made.values())];
+    return levelsOf(kernels, layoutOf({ graph: this.graph, kernels }));
+  }
+
+  /** The level of the kernel that each node is in. */
+  private levelOfNodes(): ReadonlyMap<Node, number> {
+    return new Map(
+      [...this.levels()].flatMap(([{ nodes }, level]) => [...nodes].map((node) => [node, level])),
+    );
+  }
+
+  /**
+   * A product whose parts (or whole) are only turned by `rope` or stored in a cache: each part becomes a result of the
+   * product's kernel.
+   */
+  private joinParts(): void {
+    const before = this.levelOfNodes();
+    const kernelOfNode = new Map(
+      [...this.made.values()].flatMap((kernel) => [...kernel.nodes].map((node) => [node, kernel])),
+    );
+    for (const kernel of [...this.made.values()]) {
+      const product = plainProduct(kernel);
+      if (!product || this.results.has(product)) continue;
+      const users = [...this.usersOf(product)];
+      const parts = users.every((user) => isOp(user, 'split') && !this.layout.copied.has(user))
+        ? users
+        : [product];
+      const joined = parts.map((part) =>
+        this.readerOfPart(
+          part,
+          kernelOfNode,
+          (source) => (before.get(source) ?? -1) < (before.get(product) ?? -1),
+        ),
+      );
+      const taken = joined.flatMap((reader) => (reader ? [reader.kernel] : []));
+      if (taken.length === 0) continue;
+      const outputs = parts.map((part, i): Output => {
+        const own = joined[i]?.kernel.outputs[0];
+        const first = own?.anchors.filter((node) => isOp(node, 'rope')) ?? [];
+        const { append, result, epilogue = [] } = own ?? { append: undefined, result: part };
+        return { anchors: [part], epilogue: [...first, ...epilogue], append, result, border: '' };
+      });
+      const [firstOutput, ...rest] = outputs;
+      if (!firstOutput) continue;
+      const inside = [
+        product,
+        ...parts,
+        ...joined.flatMap((reader) => reader?.views ?? []),
+        ...taken.flatMap(({ nodes }) => [...nodes]),
+      ];
+      this.replace([kernel, ...taken], {
+        kind: kernel.kind,
+        prologue: undefined,
+        outputs: [firstOutput, ...rest],
+        nodes: new Set(inside),
+      });
+    }
+  }
+
+  /** The kernel that alone reads a part of a product and can be computed by the product's. */
+  private readerOfPart(
+    part: Node,
+    kernelOfNode: ReadonlyMap<Node, Kernel>,
+    isEarlier: (source: Node) => boolean,
+  ): { readonly kernel: Kernel; readonly views: readonly Node[] } | undefined {
+    const views: Node[] = [];
+    let value = part;
+    let reader = this.onlyReader(value);
+    while (reader && isOp(reader, 'reshape') && !this.layout.copied.has(reader)) {
+      views.push(reader);
+      value = reader;
+      reader = this.onlyReader(value);
+    }
+    const kernel = reader && kernelOfNode.get(reader);
+    if (!reader || !kernel || kernel.outputs.length > 1) return undefined;
+    const [{ anchors, epilogue, append }] = kernel.outputs;
+    const turned =
+      anchors[0] === reader && isOp(reader, 'rope') && value === reader.inputs[0] && pairsUp(reader);
+    const stored = append === reader && value === reader.inputs[1] && anchors.length + epilogue.length === 0;
+    // Whatever else it reads must not depend on the product, nor on another one that takes in its readers.
+    const own = new Set<Node>([this.layout.of(value).source]);
+    const others = [...kernelSources(kernel, this.layout)].filter((source) => !own.has(source));
+    const independent = others.every(isEarlier);
+    return (turned || stored) && independent ? { kernel, views } : undefined;
+  }
+
+  /** Products of one operand, none of which depends on another, become one kernel with several results. */
+  private joinProducts(): void {
+    const levels = this.levels();
+    const together = new Map<string, Kernel[]>();
+    for (const [kernel, level] of levels) {
+      const [x, matrix] = productOf(kernel)?.inputs ?? [];
+      if (!x || !matrix) continue;
+      const key = [level, this.index(x), matrix.type.dtype].join();
+      together.set(key, [...(together.get(key) ?? []), kernel]);
+    }
+    const product = (kernel: Kernel): number => this.index(productOf(kernel) ?? kernel.outputs[0].result);
+    for (const kernels of together.values()) {
+      const [start, ...others] = kernels.sort((a, b) => product(a) - product(b));
+      let first = start;
+      for (const next of others) {
+        const both = first && this.joined(first, next);
+        if (first && both) this.replace([first, next], both);
+        first = both ?? next;
+      }
+    }
+  }
+
+  private joined(a: Kernel, b: Kernel): Kernel | undefined {
+    const both: Kernel = {
+      ...a,
+      outputs: [...a.outputs, ...b.outputs],
+      nodes: new Set([...a.nodes, ...b.nodes]),
+    };
+    return this.buffersOf(both) <= mostBuffers ? both : undefined;
+  }
+
+  /** Buffer arguments of a kernel: what it reads, its results and the step. */
+  private buffersOf(kernel: Kernel): number {
+    return kernelSources(kernel, this.layout).size + kernel.outputs.length + 1;
+  }
+
+  private joinPrologues(): void {
+    for (const kernel of new Set(this.made.values())) {
+      const [x] = productOf(kernel)?.inputs ?? [];
+      const maker = x && this.made.get(x);
+      if (!x || !maker || this.whyNoPrologue(kernel, maker, x) !== undefined) continue;
+      this.replace([maker, kernel], {
+        ...kernel,
+        prologue: x,
+        nodes: new Set([...maker.nodes, ...kernel.nodes]),
+      });
+    }
+  }
+
+  /** Why `kernel` does not compute its operand x, made by `maker`, by itself; undefined when it does. */
+  private whyNoPrologue(kernel: Kernel, maker: Kernel, x: Node): string | undefined {
+    const { prologues, needs } = templates[kernel.kind];
+    const [{ epilogue, append }] = maker.outputs;
+    if (!prologues.includes(x.op) || epilogue.length > 0 || append) return needs;
+    const products = new Set([...kernel.nodes].filter((node) => isOp(node, 'linear')));
+    if (!this.onlyReadBy(x, products)) return 'not only the products of one kernel read';
+    const bytes = Number(x.type.shape.at(-1)) * bytesPerElement.f32;
+    if (x.type.shape.length !== 2 || bytes > this.target.threadgroupBytes - scratchBytes)
+      return 'threadgroup memory is too small for a row of';
+    const prepared = { ...kernel, prologue: x, nodes: new Set([...kernel.nodes, ...maker.nodes]) };
+    if (this.buffersOf(prepared) > mostBuffers) return 'there are not enough buffer indices to make';
+    const { threadgroups } = productShape(prepared, this.target);
+    if (savedByRepeating(x, this.graph, threadgroups, this.target.cost) <= 0)
+      return `each of ${threadgroups} threadgroups making its own costs more than a dispatch for`;
+    return undefined;
+  }
+
+  /** Says of every result why it goes to memory. */
+  private explained(kernels: readonly Kernel[]): Kernel[] {
+    const layout = layoutOf({ graph: this.graph, kernels });
+    const names = valueNames(this.graph.nodes);
+    const readers = new Map<Node, Kernel[]>();
+    for (const kernel of kernels) {
+      for (const source of kernelSources(kernel, layout))
+        readers.set(source, [...(readers.get(source) ?? []), kernel]);
+    }
+    const explain = (maker: Kernel, output: Output): Output => {
+      const { append, result } = output;
+      const name = names.get(result) ?? '';
+      const [reader, ...others] = readers.get(result) ?? [];
+      const reason = (): string => {
+        if (append) return 'the cache outlives the step';
+        if (this.results.has(result) || !reader) return `the host reads ${name}`;
+        if (others.length > 0) return `${others.length + 1} kernels read ${name}`;
+        const operand = productOf(reader)?.inputs[0];
+        if (operand === result) return `${this.whyNoPrologue(reader, maker, result) ?? ''} ${name}`;
+        const read = new Set(operandsOf(reader).map((node) => layout.of(node).source));
+        return `${templates[read.has(result) ? reader.kind : 'elementwise'].needs} ${name}`;
+      };
+      return { ...output, border: reason() };
+    };
+    return kernels.map((kernel) => {
+      const [first, ...rest] = kernel.outputs;
+      return {
+        ...kernel,
+        outputs: [explain(kernel, first), ...rest.map((output) => explain(kernel, output))],
+      };
+    });
+  }
 }
+
+/** Threadgroup memory for sums across simdgroups: one float for each of at most 32. */
+const scratchBytes = 32 * 4;
 
 /** What a set of nodes reads from outside of it. */
 function inputsOf(nodes: ReadonlySet<Node>): ReadonlySet<Node> {
   return new Set([...nodes].flatMap((node) => node.inputs).filter((input) => !nodes.has(input)));
 }
 
-/** What the template that computes an op by itself accepts; undefined for leaves, views and elementwise ops. */
-function templateOf(node: Node): Template | undefined {
-  const kind = ops[node.op].class === 'kernel' ? kindOf[node.op] : undefined;
-  return kind && templates[kind];
+/** What a kernel's template reads by itself, its epilogue aside. */
+function operandsOf({ prologue, outputs }: Kernel): readonly Node[] {
+  return (prologue ? [prologue] : outputs.flatMap(({ anchors }) => anchors)).flatMap(({ inputs }) => inputs);
+}
+
+/** The (first) product that a kernel computes. */
+function productOf({ kind, outputs }: Kernel): Node | undefined {
+  const [anchor] = outputs[0].anchors;
+  if (kind !== 'linear' || !anchor) return undefined;
+  return isOp(anchor, 'split') ? anchor.inputs[0] : anchor;
+}
+
+/** The product of a kernel that computes nothing else. */
+function plainProduct({ kind, outputs }: Kernel): Node | undefined {
+  const [{ anchors, epilogue, append }, ...others] = outputs;
+  const plain = kind === 'linear' && others.length === 0 && epilogue.length === 0 && !append;
+  return plain ? anchors[0] : undefined;
+}
+
+/** Whether a rotation pairs all elements of a head, or leaves an even number of them as they are. */
+function pairsUp(rope: Node): boolean {
+  return Number(rope.type.shape[2]) % 2 === 0;
 }
 
 /** Whether two products read the same vectors and have matrices of one type, so that one pass over the vector serves both. */

@@ -1,7 +1,14 @@
 import { isOp, type Node } from '../ir/graph.js';
 import { GraphReader } from '../ir/parse.js';
 import { Scanner, type Token } from '../ir/scan.js';
-import { kernelKinds, type Entry, type Kernel, type KernelKind, type PoolBuffer } from './entry.js';
+import {
+  kernelKinds,
+  type Entry,
+  type Kernel,
+  type KernelKind,
+  type Output,
+  type PoolBuffer,
+} from './entry.js';
 
 /**
  * Reads entries as `formatEntry` (src/passes/text.ts) writes them, one after the other; `file` is named in errors. The
@@ -15,8 +22,6 @@ export function parseEntries(text: string, file = '<text>'): Entry[] {
   while (scanner.peek().kind !== 'end');
   return entries;
 }
-
-type Output = Omit<Kernel, 'kind' | 'nodes'>;
 
 class EntryReader {
   private readonly graph: GraphReader;
@@ -69,9 +74,11 @@ class EntryReader {
     scanner.expect('{');
     const nodes = new Set<Node>();
     while (scanner.peek().kind === 'value') nodes.add(this.graph.definition());
-    const output = this.store();
+    const prologue = scanner.accept('prologue') ? this.graph.use() : undefined;
+    const outputs: [Output, ...Output[]] = [this.store()];
+    while (scanner.at('store')) outputs.push(this.store());
     scanner.expect('}');
-    const kernel: Kernel = { kind, ...output, nodes };
+    const kernel: Kernel = { kind, prologue, outputs, nodes };
     this.kernels.push(kernel);
     if (this.epoch !== undefined) this.epochs.set(kernel, this.epoch);
   }
@@ -94,7 +101,7 @@ class EntryReader {
       else append = this.append(result, place);
     }
     const { anchors = append ? [] : [result], epilogue = [] } = made ?? {};
-    return { anchors, epilogue, append, result };
+    return { anchors, epilogue, append, result, border: '' };
   }
 
   /** `anchors %gate, %up; epilogue %silu, %mul)` */

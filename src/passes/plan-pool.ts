@@ -26,19 +26,21 @@ export const alignUp = (bytes: number, alignment: number): number => Math.ceil(b
 
 /** Outputs live outside the pool, where the host reads them; appended values live in their cache. */
 function lifetimes(entry: Parameters<EntryPass['run']>[0], alignment: number): Lifetime[] {
-  const layout = layoutOf(entry.graph);
+  const layout = layoutOf(entry);
   const outputs = new Set(entry.graph.outputs.values());
   const lastUse = new Map<Node, number>();
   for (const kernel of entry.kernels) {
     for (const source of kernelSources(kernel, layout)) lastUse.set(source, entry.epochs.get(kernel) ?? 0);
   }
-  return entry.kernels
-    .filter((kernel) => !kernel.append && !outputs.has(kernel.result))
-    .map((kernel) => {
-      const firstEpoch = entry.epochs.get(kernel) ?? 0;
-      const bytes = alignUp(bytesOf(kernel.result, entry.graph.dims), alignment);
-      return { value: kernel.result, bytes, firstEpoch, lastEpoch: lastUse.get(kernel.result) ?? firstEpoch };
-    });
+  return entry.kernels.flatMap((kernel) => {
+    const firstEpoch = entry.epochs.get(kernel) ?? 0;
+    return kernel.outputs
+      .filter(({ append, result }) => !append && !outputs.has(result))
+      .map(({ result }) => {
+        const bytes = alignUp(bytesOf(result, entry.graph.dims), alignment);
+        return { value: result, bytes, firstEpoch, lastEpoch: lastUse.get(result) ?? firstEpoch };
+      });
+  });
 }
 
 /** Places buffers, all of them multiples of `alignment` bytes. */

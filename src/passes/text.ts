@@ -10,7 +10,8 @@ import {
   valueNames,
   valuesOf,
 } from '../ir/text.js';
-import type { Entry, Kernel, PoolBuffer } from './entry.js';
+import type { OpName } from '../ir/ops/index.js';
+import type { Entry, Kernel, Output, PoolBuffer } from './entry.js';
 
 /**
  * The textual form of an entry, which src/passes/parse.ts reads back: that of a graph (src/ir/text.ts) with
@@ -74,13 +75,20 @@ class EntryText {
   }
 
   private kernel(kernel: Kernel, nodes: readonly Node[], index: number): string[] {
-    const body = [...nodes.map((node) => formatNode(node, this.names)), this.store(kernel)];
     const name = kernelName(kernel);
-    const head = `kernel k${index} ${kernel.kind} {${name === kernel.kind ? '' : `   // ${name}`}`;
-    return [head, ...body.map((line) => `  ${line}`), '}'];
+    const body = [
+      ...nodes.map((node) => formatNode(node, this.names)),
+      ...(kernel.prologue ? [`prologue ${this.name(kernel.prologue)}`] : []),
+      ...kernel.outputs.map((output) => this.store(output)),
+    ];
+    return [
+      `kernel k${index} ${kernel.kind} {${name === kernel.kind ? '' : `   // ${name}`}`,
+      ...body.map((line) => `  ${line}`),
+      '}',
+    ];
   }
 
-  private store({ anchors, epilogue, append, result }: Kernel): string {
+  private store({ anchors, epilogue, append, result, border }: Output): string {
     const list = (what: string, nodes: readonly Node[]): string[] =>
       nodes.length > 0 ? [`${what} ${nodes.map((node) => this.name(node)).join(', ')}`] : [];
     const made = [...list('anchors', anchors), ...list('epilogue', epilogue)].join('; ');
@@ -92,6 +100,7 @@ class EntryText {
       alone ? '' : ` (${made})`,
       cache ? ` to ${this.name(cache)}` : '',
       buffer ? ` to ${formatBuffer(buffer)}` : '',
+      border === '' ? '' : `   // border: ${border}`,
     ].join('');
   }
 
@@ -107,11 +116,28 @@ function formatBuffer({ offset, bytes, firstEpoch, lastEpoch }: PoolBuffer): str
 /** Steps that a kernel's name spells out. */
 const mostSteps = 6;
 
-/** `linear_silu_mul`, `rope_cache`: the template, what follows on each element, where it is stored. */
+/** What a prologue is called in names. */
+export const prologueName: { readonly [N in OpName]?: string } = { rms_norm: 'norm' };
+
+/** What follows on each element of a result, where it is stored: `rope_cache`. */
+function outputSteps({ epilogue, append }: Output): string[] {
+  const steps = epilogue.map((node): string => node.op);
+  const rest = steps.length - mostSteps;
+  return [
+    ...(rest > 0 ? [...steps.slice(0, mostSteps), `and_${rest}_more`] : steps),
+    ...(append ? ['cache'] : []),
+  ];
+}
+
+/** `norm_silu_mul`, `norm_rope_cache`: what a kernel does besides its template, steps of several results once each. */
+export function kernelSteps({ prologue, outputs }: Kernel): string {
+  const steps = outputs.length > 1 ? new Set(outputs.flatMap(outputSteps)) : outputSteps(outputs[0]);
+  return [...(prologue ? [prologueName[prologue.op] ?? prologue.op] : []), ...steps].join('_');
+}
+
+/** `linear_norm_silu_mul`, `silu_mul`, `copy_cache`: the template and the steps. */
 export function kernelName(kernel: Kernel): string {
-  const steps = kernel.epilogue.map((node) => node.op);
-  const computed = kernel.kind === 'elementwise' ? steps : [kernel.kind, ...steps];
-  const rest = computed.length - mostSteps;
-  const named = rest > 0 ? [...computed.slice(0, mostSteps), `and_${rest}_more`] : computed;
-  return [...(named.length > 0 ? named : ['copy']), ...(kernel.append ? ['cache'] : [])].join('_');
+  const [{ epilogue }] = kernel.outputs;
+  const template = kernel.kind === 'elementwise' ? (epilogue.length > 0 ? '' : 'copy') : kernel.kind;
+  return [template, kernelSteps(kernel)].filter(Boolean).join('_');
 }

@@ -4,13 +4,13 @@ import { ops } from '../ir/ops/index.js';
 import { formatNode, valueNames } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
 import { kernelSources, layoutOf } from './access.js';
-import type { Entry } from './entry.js';
+import { resultsOf, type Entry } from './entry.js';
 import { bytesOf } from './plan-pool.js';
 
 /**
  * Invariants of an entry, on top of those of its graph (src/ir/verify.ts). Once there are kernels:
  *  1. every node that must be computed is inside exactly one kernel, and views inside at most one;
- *  2. only a kernel's result is read outside of it.
+ *  2. only a kernel's results are read outside of it, and each is inside it.
  * Once there are epochs:
  *  3. what a kernel reads was made in an earlier epoch, and kernels are listed by epoch.
  * Once there is a pool:
@@ -31,19 +31,21 @@ function bug(entry: Entry, after: string, what: string, node?: Node): never {
 }
 
 function verifyBorders(entry: Entry, after: string): void {
-  const { copied } = layoutOf(entry.graph);
+  const { copied } = layoutOf(entry);
   const users = usersOf(entry.graph);
   const results = new Set([...entry.graph.outputs.values(), ...entry.graph.updates.values()]);
   const inside = new Set<Node>();
   for (const kernel of entry.kernels) {
+    const own = resultsOf(kernel);
     for (const node of kernel.nodes) {
       if (inside.has(node)) bug(entry, after, 'a node is inside two kernels', node);
       inside.add(node);
-      if (node === kernel.result) continue;
+      if (own.includes(node)) continue;
       const escapes = results.has(node) || (users.get(node) ?? []).some((user) => !kernel.nodes.has(user));
       if (escapes) bug(entry, after, 'a value inside a kernel is read outside of it', node);
     }
-    if (!kernel.nodes.has(kernel.result)) bug(entry, after, 'a kernel lacks its result', kernel.result);
+    const missing = own.find((result) => !kernel.nodes.has(result));
+    if (missing) bug(entry, after, 'a kernel lacks its result', missing);
   }
   for (const node of entry.graph.nodes) {
     const computed = copied.has(node) || (!isLeaf(node) && ops[node.op].class !== 'view');
@@ -52,13 +54,15 @@ function verifyBorders(entry: Entry, after: string): void {
 }
 
 function verifyEpochs(entry: Entry, after: string): void {
-  const layout = layoutOf(entry.graph);
-  const made = new Map(entry.kernels.map((kernel) => [kernel.result, entry.epochs.get(kernel)]));
+  const layout = layoutOf(entry);
+  const made = new Map(
+    entry.kernels.flatMap((kernel) => resultsOf(kernel).map((result) => [result, entry.epochs.get(kernel)])),
+  );
   let previous = 0;
   for (const kernel of entry.kernels) {
     const epoch = entry.epochs.get(kernel);
     if (epoch === undefined || epoch < previous)
-      bug(entry, after, 'kernels are not listed by epoch', kernel.result);
+      bug(entry, after, 'kernels are not listed by epoch', kernel.outputs[0].result);
     previous = epoch;
     for (const source of kernelSources(kernel, layout)) {
       if (!isLeaf(source) && (made.get(source) ?? epoch) >= epoch) {
@@ -73,8 +77,10 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
   const outputs = new Set(entry.graph.outputs.values());
   const buffered = new Set(buffers.map((buffer) => buffer.value));
   for (const kernel of entry.kernels) {
-    const transient = !kernel.append && !outputs.has(kernel.result);
-    if (transient && !buffered.has(kernel.result)) bug(entry, after, 'a result has no buffer', kernel.result);
+    for (const { append, result } of kernel.outputs) {
+      const transient = !append && !outputs.has(result);
+      if (transient && !buffered.has(result)) bug(entry, after, 'a result has no buffer', result);
+    }
   }
   const uses = epochsOfUse(entry);
   for (const [i, a] of buffers.entries()) {
@@ -104,11 +110,11 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
 
 /** The epochs in which a kernel makes or reads each value. */
 function epochsOfUse(entry: Entry): ReadonlyMap<Node, readonly number[]> {
-  const layout = layoutOf(entry.graph);
+  const layout = layoutOf(entry);
   const uses = new Map<Node, number[]>();
   for (const kernel of entry.kernels) {
     const epoch = entry.epochs.get(kernel) ?? 0;
-    for (const value of [kernel.result, ...kernelSources(kernel, layout)]) {
+    for (const value of [...resultsOf(kernel), ...kernelSources(kernel, layout)]) {
       const known = uses.get(value) ?? [];
       known.push(epoch);
       uses.set(value, known);

@@ -66,7 +66,9 @@ function expectSoundText({ text, plan }: Build): void {
   const pointers = [...code.matchAll(/([\w ]*)\b(?:float|half|uint|int|ushort|uchar|Step)\d?[*&] /g)];
   expect(pointers.length).toBeGreaterThan(names.length);
   for (const [whole, before = ''] of pointers)
-    expect(before.trim(), whole).toMatch(/\b(device|device const|constant|threadgroup|thread)$/);
+    expect(before.trim(), whole).toMatch(
+      /\b(device|device const|constant|threadgroup|threadgroup const|thread|thread const)$/,
+    );
   expect(new RegExp(`(?<![:\\w])(?:${math})\\(`).exec(code), 'math without metal::').toBeNull();
   expect(/\bstd::|\bdouble\b/.exec(code), 'not Metal').toBeNull();
   expect(/[ \t]+$/m.exec(text), 'trailing space').toBeNull();

@@ -6,7 +6,7 @@ import { bindingAlignment, type Plan, type PlanEntry, type Region } from '../../
  */
 
 /** The kernel arguments that are written; all others are read. */
-const written: ReadonlySet<string> = new Set(['y', 'cache']);
+const written = /^(y|cache)\d*$/;
 
 /** Bytes that hold one value from the epoch of their writing to that of their last reading, both included. */
 interface Value {
@@ -43,7 +43,7 @@ function accessesOf(plan: Plan, entry: PlanEntry): Access[] {
       region,
       by: `dispatch ${i} ${kernel?.name ?? ''}`,
       epoch,
-      writes: written.has(buffers[j]?.name ?? ''),
+      writes: written.test(buffers[j]?.name ?? ''),
     }));
   });
 }

@@ -1,0 +1,34 @@
+import { bindShape } from '../ir/type.js';
+import { nameInputs, type Cost } from '../ir/define.js';
+import type { Graph, Node } from '../ir/graph.js';
+import { ops } from '../ir/ops/index.js';
+import { bytesOf } from './plan-pool.js';
+import type { MachineCost } from './target.js';
+
+/** Operations and reduction length of a node, from its op's record. */
+export function costOf(node: Node, { dims }: Graph): Cost {
+  const record = ops[node.op];
+  const cost = record.cost as (
+    inputs: Record<string, readonly number[]>,
+    attrs: Node['attrs'],
+    shape: readonly number[],
+  ) => Cost;
+  const shapes = node.inputs.map((input) => bindShape(input.type.shape, dims));
+  return cost(nameInputs(record.inputs, shapes), node.attrs, bindShape(node.type.shape, dims));
+}
+
+/** µs that it takes to compute `node` in `groups` threadgroups, each doing a `share` of it. */
+function timeOf(node: Node, graph: Graph, groups: number, share: number, machine: MachineCost): number {
+  return Math.ceil(groups / machine.threadgroups) * ((costOf(node, graph).flops * share) / machine.flops);
+}
+
+/**
+ * µs saved when every threadgroup that reads `node` computes its row again, instead of one dispatch computing each row
+ * once, one threadgroup a row: a dispatch and the way through memory, less the repeated work.
+ */
+export function savedByRepeating(node: Node, graph: Graph, tiles: number, machine: MachineCost): number {
+  const rows = graph.dims['T'] !== undefined && node.type.shape[0] === 'T' ? graph.dims['T'] : 1;
+  const once = timeOf(node, graph, rows, 1 / rows, machine);
+  const repeated = timeOf(node, graph, rows * tiles, 1 / rows, machine);
+  return machine.dispatch + (2 * bytesOf(node, graph.dims)) / machine.bytes - (repeated - once);
+}
