@@ -20,7 +20,7 @@ import { dtypes, formatType, sameType, type Dim, type TensorType } from './type.
  * comments there and are not read back.
  * @throws {UserError} that says where the text is wrong and what was expected
  */
-export function parseGraph(text: string, file = '<text>'): Graph {
+export function parseGraph(text: string, file?: string): Graph {
   const scanner = new Scanner(text, file);
   scanner.expect('graph');
   const graph = new GraphReader(scanner).graph();

@@ -10,7 +10,7 @@ export interface Token {
   readonly offset: number;
 }
 
-const string = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/u.source;
+const string = /"(?:[^"\\\p{Cc}]|[\x7f-\x9f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/u.source;
 
 const patterns: readonly (readonly [TokenKind, RegExp])[] = [
   ['value', new RegExp(`[%@](?:${string}(?:\\.\\d+)?|[\\p{ID_Continue}$.-]+)`, 'uy')],
@@ -30,7 +30,7 @@ export class Scanner {
   /** `file` is named in errors. */
   constructor(
     private readonly text: string,
-    private readonly file: string,
+    private readonly file = '<text>',
   ) {
     this.current = this.scan();
   }

@@ -1,5 +1,5 @@
-import { isOp, type Node } from '../ir/graph.js';
-import { GraphReader } from '../ir/parse.js';
+import { isOp, type Graph, type Node } from '../ir/graph.js';
+import { GraphReader, parseGraph } from '../ir/parse.js';
 import { Scanner, type Token } from '../ir/scan.js';
 import {
   kernelKinds,
@@ -15,12 +15,17 @@ import {
  * text of an entry may be that of any stage. That kernels, epochs and buffers are sound is for `verifyEntry` to say.
  * @throws {UserError} that says where the text is wrong and what was expected
  */
-export function parseEntries(text: string, file = '<text>'): Entry[] {
+export function parseEntries(text: string, file?: string): Entry[] {
   const scanner = new Scanner(text, file);
   const entries: Entry[] = [];
   do entries.push(new EntryReader(scanner).entry());
   while (scanner.peek().kind !== 'end');
   return entries;
+}
+
+/** Reads the text of any stage: the model's graph, or its entries. */
+export function parseStage(text: string, file?: string): Graph | Entry[] {
+  return new Scanner(text, file).at('graph') ? parseGraph(text, file) : parseEntries(text, file);
 }
 
 class EntryReader {
