@@ -33,7 +33,8 @@ function rowLiterals({ layout, target, iteration, list, entry }: Site, node: Nod
   const access = layout.of(node);
   const axes = iterationOf(node.type, entry.graph.dims).axes;
   const strides = rowStrides(access, { ...iteration, axes });
-  const inRow = axes.length > 1 ? times('group.y', strides.at(-2) ?? 0) : '';
+  const rows = axes.slice(0, -1).reduce((a, b) => a * b, 1);
+  const inRow = rows > 1 ? times('group.y', strides.at(-2) ?? 0) : '';
   const x = sum(list.read('x', access.source, 'f32'), rowStart(access, iteration), inRow);
   return { x, width: axes.at(-1) ?? 1, threads, simdgroups: threads / target.simdWidth };
 }
