@@ -47,17 +47,22 @@ export class ArgumentList {
     const known = this.named.get(value);
     if (known !== undefined) return known;
     this.named.set(value, name);
-    return this.buffer(name, value, `device const ${elementType[dtype]}* ${name}`);
+    return this.buffer(name, 'read', value, `device const ${elementType[dtype]}* ${name}`);
   }
 
   /** A buffer that the kernel writes. */
   write(name: string, value: Node, dtype: DType): string {
-    return this.buffer(name, value, `device ${elementType[dtype]}* ${name}`);
+    return this.buffer(name, 'write', value, `device ${elementType[dtype]}* ${name}`);
   }
 
   /** The record of the step, as `step`. */
   step(): void {
-    if (!this.operands.includes('step')) this.buffer('step', 'step', 'constant Step& step');
+    if (!this.operands.includes('step')) this.buffer('step', 'read', 'step', 'constant Step& step');
+  }
+
+  /** The same for the kernel that ends the step, which alone may change it. */
+  endOfStep(): void {
+    this.buffer('step', 'write', 'step', 'device Step& step');
   }
 
   threadgroup(name: string, type: string, bytes: number): void {
@@ -79,11 +84,11 @@ export class ArgumentList {
     }
   }
 
-  private buffer(name: string, operand: Operand, declaration: string): string {
+  private buffer(name: string, access: 'read' | 'write', operand: Operand, declaration: string): string {
     const index = this.operands.length;
     this.buffers.push({
       declaration: `${declaration} [[buffer(${index})]]`,
-      argument: { kind: 'buffer', name, index },
+      argument: { kind: 'buffer', name, index, access },
     });
     this.operands.push(operand);
     return name;

@@ -24,6 +24,7 @@ const expressions: { readonly [N in OpName]: Expression | undefined } = {
   softmax: undefined,
   last: undefined,
   argmax: undefined,
+  sample: undefined,
   add: ([a = '', b = '']) => `${a} + ${b}`,
   mul: ([a = '', b = '']) => `${a} * ${b}`,
   silu: ([x = '']) => `silu(${x})`,

@@ -68,7 +68,7 @@ export function rowStart(access: Access, iteration: Iteration): string {
     : followsToken(access, iteration)
       ? times('t', stride)
       : '';
-  return sum(row, String(access.offset));
+  return sum(access.fromPosition ? 'step.position' : '', row, String(access.offset));
 }
 
 /** `x + t * 64`: a pointer to the token's row. */
@@ -111,7 +111,10 @@ function innerIndex(strides: readonly number[], axes: readonly number[]): string
 export function isPacked(access: Access): boolean {
   const packed = contiguousStrides(access.shape);
   return (
-    access.offset === 0 && !access.fromLast && access.strides.every((stride, axis) => stride === packed[axis])
+    access.offset === 0 &&
+    !access.fromLast &&
+    !access.fromPosition &&
+    access.strides.every((stride, axis) => stride === packed[axis])
   );
 }
 

@@ -92,6 +92,10 @@ export function readsLast({ kernel, layout }: Site): boolean {
   return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromLast));
 }
 
+function readsTokens({ kernel, layout }: Site): boolean {
+  return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromPosition));
+}
+
 /** `; x first: rms_norm; then silu, mul; into the cache`. */
 export function fusedWords({ prologue, outputs }: Kernel): string {
   const words = outputs.map(({ epilogue, append }) => {
@@ -118,7 +122,7 @@ export function writeStore(site: Site, needsStep = false): Record<string, unknow
   const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, result.type.dtype);
   const token = iteration.rows > 1 ? 't' : '';
   const row = append ? inParentheses(sum('step.position', token)) : token;
-  if (needsStep || append || iteration.rows > 1 || readsLast(site)) list.step();
+  if (needsStep || append || iteration.rows > 1 || readsLast(site) || readsTokens(site)) list.step();
   return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
 }
 

@@ -1,4 +1,5 @@
 import { Unsupported } from '../diagnostic.js';
+import { samplingFields } from '../ir/ops/sample.js';
 import { isOp, makeGraph, makeNode, rewrite, type Graph, type Node, type Program } from '../ir/graph.js';
 import { formatType } from '../ir/type.js';
 
@@ -12,8 +13,8 @@ export interface CacheOptions {
 /**
  * Turns the stateless model over T tokens into the entry points that generation needs. Keys and values of every
  * causal attention are appended to state tensors f32[C, G, D] at `position`, and attention reads those:
- *   decode   one token  → its logits and the greedy next id
- *   prefill  ≤ chunk tokens → the last token's logits and the greedy next id
+ *   decode   one token  → its logits and the next id
+ *   prefill  ≤ chunk tokens → the last token's logits and the next id
  *   score    ≤ chunk tokens → the logits of every token
  */
 export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): Program {
@@ -60,15 +61,19 @@ export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): P
   if (!logits) throw new Unsupported(`model ${graph.name} has no logits`);
   const entry = (tokens: number, outputs: readonly (readonly [string, Node])[]): Graph =>
     makeGraph({ name: graph.name, outputs: new Map(outputs), updates, dims: { T: tokens, C: context } });
-  const greedy = (row: Node): readonly (readonly [string, Node])[] => [
+  const tokens = cached.nodes.find((node) => isOp(node, 'input') && node.attrs.name === 'tokens');
+  if (!tokens) throw new Unsupported(`the logits of model ${graph.name} do not depend on its tokens`);
+  const sampling = makeNode('input', [], { name: 'sampling', dtype: 'f32', shape: [samplingFields.length] });
+  const seed = makeNode('input', [], { name: 'seed', dtype: 'i32', shape: [] });
+  const sampled = (row: Node): readonly (readonly [string, Node])[] => [
     ['logits', row],
-    ['next', makeNode('argmax', [row], {})],
+    ['next', makeNode('sample', [row, tokens, position, sampling, seed], {})],
   ];
   return {
     name: graph.name,
     entries: new Map([
-      ['decode', entry(1, greedy(logits))],
-      ['prefill', entry(chunk, greedy(makeNode('last', [logits], {})))],
+      ['decode', entry(1, sampled(logits))],
+      ['prefill', entry(chunk, sampled(makeNode('last', [logits], {})))],
       ['score', entry(chunk, [['logits', logits]])],
     ]),
   };

@@ -4,7 +4,7 @@ import { ops } from '../ir/ops/index.js';
 import { formatNode, valueNames } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
 import { kernelSources, layoutOf } from './access.js';
-import { resultsOf, type Entry } from './entry.js';
+import { endsStep, resultsOf, type Entry } from './entry.js';
 import { bytesOf } from './plan-pool.js';
 
 /**
@@ -12,11 +12,12 @@ import { bytesOf } from './plan-pool.js';
  *  1. every node that must be computed is inside exactly one kernel, and views inside at most one;
  *  2. only a kernel's results are read outside of it, and each is inside it.
  * Once there are epochs:
- *  3. what a kernel reads was made in an earlier epoch, and kernels are listed by epoch.
+ *  3. what a kernel reads was made in an earlier epoch, and kernels are listed by epoch;
+ *  4. the kernel that ends the step has the last epoch to itself.
  * Once there is a pool:
- *  4. every transient result has a buffer that holds it, inside the pool and aligned;
- *  5. a buffer is kept from the epoch that makes its value to the last that reads it;
- *  6. buffers that are alive in the same epoch do not overlap.
+ *  5. every transient result has a buffer that holds it, inside the pool and aligned;
+ *  6. a buffer is kept from the epoch that makes its value to the last that reads it;
+ *  7. buffers that are alive in the same epoch do not overlap.
  */
 export function verifyEntry(entry: Entry, after: string, alignment: number): void {
   verifyGraph(entry.graph, `${after} (${entry.name})`);
@@ -59,6 +60,16 @@ function verifyEpochs(entry: Entry, after: string): void {
     entry.kernels.flatMap((kernel) => resultsOf(kernel).map((result) => [result, entry.epochs.get(kernel)])),
   );
   let previous = 0;
+  const last = Math.max(...entry.epochs.values());
+  const together = [...entry.epochs].filter(([, epoch]) => epoch === last).map(([kernel]) => kernel);
+  const ending = entry.kernels.find(endsStep);
+  if (ending && (together.length > 1 || !together.includes(ending)))
+    bug(
+      entry,
+      after,
+      'the kernel that ends the step is not alone in the last epoch',
+      ending.outputs[0].result,
+    );
   for (const kernel of entry.kernels) {
     const epoch = entry.epochs.get(kernel);
     if (epoch === undefined || epoch < previous)
