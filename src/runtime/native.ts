@@ -64,6 +64,12 @@ export interface ProgramSpec {
   readonly cache: string;
   /** C++ compiler to use; when absent, the first suitable clang on PATH. */
   readonly clang?: string;
+  /**
+   * For tests: a seed (uint32). With it, threadgroups of dispatches that no barrier separates run interleaved in a
+   * random order, and so do the lanes and simdgroups of a threadgroup where Metal leaves their order open. The order
+   * follows from the seed and the number of the submission. Results of a correct program do not depend on it.
+   */
+  readonly shuffle?: number;
 }
 
 export interface NativeStats {
