@@ -54,16 +54,18 @@ class CpuProgram : public Program {
     if (arenas_[arena].size() != 0) std::memset(arenas_[arena].data(), 0, arenas_[arena].size());
   }
 
-  void run(size_t index) override {
+  void run(size_t index, uint64_t steps) override {
     const PreparedEntry& entry = entries_[index];
     std::optional<Random> random;
     if (shuffle_) random.emplace(*shuffle_, submissions_);
     submissions_++;
     const FlushDenormals flush;
     if (simt_) simt_->prepare(module_.exports().current_lane(), random ? &*random : nullptr);
-    if (random) run_shuffled(entry, *random);
-    else for (const Prepared& dispatch : entry.dispatches) execute(dispatch, dispatch.launch);
-    dispatches_ += entry.dispatches.size();
+    for (uint64_t step = 0; step < steps; step++) {
+      if (random) run_shuffled(entry, *random);
+      else for (const Prepared& dispatch : entry.dispatches) execute(dispatch, dispatch.launch);
+      dispatches_ += entry.dispatches.size();
+    }
   }
 
   Stats stats() const override {

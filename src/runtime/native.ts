@@ -76,8 +76,9 @@ export interface NativeStats {
   /** Device allocations since the program was created, creation included. */
   readonly allocations: number;
   readonly allocatedBytes: number;
-  /** Dispatch lists handed to the device. */
+  /** Calls of `submit` that the device ran. */
   readonly submissions: number;
+  /** Dispatches of all steps of all submissions. */
   readonly dispatches: number;
 }
 
@@ -92,8 +93,11 @@ export interface NativeProgram {
   read(arena: number, offset: number, into: Uint8Array): void;
   /** Fills an arena with zero bytes. */
   clear(arena: number): void;
-  /** Runs one entry as one submission, off the JavaScript thread. One submission at a time. */
-  submit(entry: number): Promise<void>;
+  /**
+   * Runs one entry as one submission, off the JavaScript thread: `steps` times (1, the default, to 2^20), each time after
+   * the last one has finished. Nothing but what the kernels write changes between steps. One submission at a time.
+   */
+  submit(entry: number, steps?: number): Promise<void>;
   stats(): NativeStats;
   /** Frees everything; later calls throw `UPGC_CLOSED`. Waits for nothing: throws `UPGC_BUSY` during a submission. */
   close(): void;
