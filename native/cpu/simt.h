@@ -6,8 +6,8 @@
 // threadgroup wait at the same barrier it opens; anything else there is an error of the kernel.
 //
 // Lanes and simdgroups go on in ascending order, so every run gives the same bits; or in a random one, which gives the
-// same bits too unless the kernel depends on what Metal leaves open. Calls are told apart by their place in the text: two
-// branches that call one function of the user with a simdgroup function inside meet there, where a GPU might not.
+// same bits too unless the kernel depends on what Metal leaves open. Calls are told apart by their place in the text:
+// two branches that call one function of the user with a simdgroup function inside meet there, where a GPU might not.
 #pragma once
 
 #include <string>
