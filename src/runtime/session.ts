@@ -21,6 +21,11 @@ export interface OpenOptions {
   readonly device?: string;
   /** C++ compiler for the CPU device; by default the first suitable clang on PATH. */
   readonly clang?: string;
+  /**
+   * For tests: a seed (uint32) for the order of everything that the plan and Metal leave in any order. Results of a
+   * correct plan do not depend on it. Slow.
+   */
+  readonly shuffle?: number;
 }
 
 export interface GenerateOptions extends SamplingOptions {
@@ -77,7 +82,7 @@ export class Session {
    */
   static async open(dir: string, options: OpenOptions = {}): Promise<Session> {
     const plan = readPlan(dir);
-    const spec = programSpec(dir, plan, options.clang);
+    const spec = programSpec(dir, plan, options);
     const tokenizer = openTokenizer(dir);
     const addon = loadAddon();
     const device = chooseDevice(addon, options.device ?? 'auto');
@@ -302,7 +307,7 @@ function chooseDevice(addon: NativeAddon, wanted: string): string {
 }
 
 /** The plan and the files beside it as the native side takes them. */
-export function programSpec(dir: string, plan: Plan, clang?: string): ProgramSpec {
+export function programSpec(dir: string, plan: Plan, options: OpenOptions = {}): ProgramSpec {
   const weights = path.join(dir, buildFiles.weights);
   const kernels = path.join(dir, buildFiles.kernels);
   if (!plan.arenas.weights.packed) {
@@ -362,6 +367,7 @@ export function programSpec(dir: string, plan: Plan, clang?: string): ProgramSpe
     })),
     headers: mslHeaders,
     cache: cacheFolder(),
-    ...(clang === undefined ? {} : { clang }),
+    ...(options.clang === undefined ? {} : { clang: options.clang }),
+    ...(options.shuffle === undefined ? {} : { shuffle: options.shuffle }),
   };
 }
