@@ -211,13 +211,15 @@ function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlanEntry 
     const own = entry.epochs.get(kernel) ?? 0;
     const barrier = own !== epoch;
     epoch = own;
+    const bindings = launch.operands.map(regionOf);
+    checkBindings(emitted.kernels[launch.kernel], bindings);
     const { scope, name } = kernel.outputs[0].result.origin;
     return {
       kernel: launch.kernel,
       label: [scope, name ?? kernelName(kernel)].filter(Boolean).join('.'),
       grid: [...launch.grid] as [number, number, number],
       barrier,
-      bindings: launch.operands.map(regionOf),
+      bindings,
     };
   });
   const logits = graph.outputs.get('logits');
@@ -228,6 +230,24 @@ function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlanEntry 
     pool: { bytes: entry.pool?.bytes ?? 0, lowerBound: entry.pool?.lowerBound ?? 0 },
     outputs: { logits: regionOf(logits) },
   };
+}
+
+/** A kernel may write over what it reads only where its text allows that. */
+function checkBindings(kernel: EmittedKernel | undefined, bindings: readonly Region[]): void {
+  const buffers = kernel?.arguments.filter((argument) => argument.kind === 'buffer') ?? [];
+  const overlap = (a: Region, b: Region): boolean =>
+    a.arena === b.arena && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+  buffers.forEach((written, i) => {
+    const target = bindings[i];
+    if (written.access !== 'write' || !target) return;
+    buffers.forEach((other, j) => {
+      const region = bindings[j];
+      if (i === j || !region || !overlap(target, region)) return;
+      if (other.access === 'element' && region.offset === target.offset && region.bytes === target.bytes)
+        return;
+      throw new CompilerBug(`${kernel?.name ?? ''} would write ${written.name} over ${other.name}`);
+    });
+  });
 }
 
 function valueRegions({ graph, kernels, pool }: Entry, regions: Regions): ReadonlyMap<Node, Region> {

@@ -5,6 +5,8 @@ import { formatNode, valueNames } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
 import { kernelSources, layoutOf } from './access.js';
 import { endsStep, resultsOf, type Entry } from './entry.js';
+import { overwrites } from './in-place.js';
+import { transientValues } from './lifetimes.js';
 import { bytesOf } from './plan-pool.js';
 
 /**
@@ -17,7 +19,8 @@ import { bytesOf } from './plan-pool.js';
  * Once there is a pool:
  *  5. every transient result has a buffer that holds it, inside the pool and aligned;
  *  6. a buffer is kept from the epoch that makes its value to the last that reads it;
- *  7. buffers that are alive in the same epoch do not overlap.
+ *  7. buffers that are alive in the same epoch do not overlap, but for a result that is written over an operand, each
+ *     element by the thread that alone has read it.
  */
 export function verifyEntry(entry: Entry, after: string, alignment: number): void {
   verifyGraph(entry.graph, `${after} (${entry.name})`);
@@ -85,15 +88,11 @@ function verifyEpochs(entry: Entry, after: string): void {
 
 function verifyPool(entry: Entry, after: string, alignment: number): void {
   const { buffers = [], bytes = 0 } = entry.pool ?? {};
-  const outputs = new Set(entry.graph.outputs.values());
   const buffered = new Set(buffers.map((buffer) => buffer.value));
-  for (const kernel of entry.kernels) {
-    for (const { append, result } of kernel.outputs) {
-      const transient = !append && !outputs.has(result);
-      if (transient && !buffered.has(result)) bug(entry, after, 'a result has no buffer', result);
-    }
-  }
+  for (const value of transientValues(entry))
+    if (!buffered.has(value)) bug(entry, after, 'a result has no buffer', value);
   const uses = epochsOfUse(entry);
+  const over = overwrites(entry, layoutOf(entry), transientValues(entry));
   for (const [i, a] of buffers.entries()) {
     if (a.offset % alignment !== 0 || a.offset < 0 || a.offset + a.bytes > bytes) {
       bug(
@@ -112,7 +111,9 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
     }
     for (const b of buffers.slice(i + 1)) {
       const together = a.firstEpoch <= b.lastEpoch && b.firstEpoch <= a.lastEpoch;
-      if (together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) {
+      const overwritten =
+        a.offset === b.offset && (over.get(b.value) === a.value || over.get(a.value) === b.value);
+      if (together && !overwritten && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) {
         bug(entry, after, `two live buffers overlap at ${Math.max(a.offset, b.offset)}`, b.value);
       }
     }

@@ -37,8 +37,11 @@ const argumentSchema = z.discriminatedUnion('kind', [
     kind: z.literal('buffer'),
     name: identifier,
     index: z.int().min(0).max(30),
-    /** Whether the kernel may change what is bound; it may read it too. */
-    access: z.enum(['read', 'write']),
+    /**
+     * `read`; `element`: read, but each element only by the thread that then stores the result's element of that place,
+     * so that both may be bound to one region; `write`: may be changed, and read too.
+     */
+    access: z.enum(['read', 'element', 'write']),
     /** The least that may be bound: what the kernel's text may touch. */
     bytes: count,
   }),
