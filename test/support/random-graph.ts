@@ -3,7 +3,7 @@ import path from 'node:path';
 import fc from 'fast-check';
 import * as dsl from '../../src/ir/dsl.js';
 import type { Model, Tensor } from '../../src/ir/dsl.js';
-import { isOp, type Graph } from '../../src/ir/graph.js';
+import { isLeaf, isOp, makeNode, type Graph } from '../../src/ir/graph.js';
 import { elementCount, type Dim, type DType } from '../../src/ir/type.js';
 import { targets, type TargetName } from '../../src/passes/target.js';
 import { writeSafetensors, type StoredTensor } from './safetensors.js';
@@ -43,7 +43,7 @@ export interface ResultStep extends Numbers {
 }
 
 const weightDtypes = ['f32', 'f16', 'bf16'] as const;
-const factors = [0.5, -1, 0.1, 3, 1 / 3, 1.25] as const;
+const factors = [0.5, -1, 0.1, 3, 1 / 3, 1.25, 1] as const;
 
 const pick = <T>(list: readonly [T, ...T[]], index: number): T => list[index % list.length] ?? list[0];
 
@@ -97,6 +97,7 @@ class Building {
     const plain = this.weight('factor', shape, dtype);
     if (variant % 4 === 1) return dsl.add(plain, this.weight('vector', shape, dtype + 1));
     if (variant % 4 === 2) return dsl.scale(dsl.silu(plain), { by: 1.25 });
+    if (variant % 4 === 3) return dsl.scale(plain, { by: 1 });
     return plain;
   }
 }
@@ -157,6 +158,17 @@ function reshaped(x: Tensor, { b, c, d }: Numbers): Tensor {
   return shape.length === 2 && d % 2 === 0 ? dsl.mergeHeads(x) : dsl.reshape(x, { shape });
 }
 
+/** x written once more, and so are the values it was made of, `depth` steps back. */
+function again(x: Tensor, depth: number): Tensor {
+  if (isLeaf(x) || depth === 0) return x;
+  return makeNode(
+    x.op,
+    x.inputs.map((input) => again(input, depth - 1)),
+    x.attrs,
+    x.origin,
+  );
+}
+
 /** What each step adds to a model. The first ones are what failures shrink towards. */
 const steps = {
   linear: (m: Building, { a, b, c, d }: Numbers) => {
@@ -180,9 +192,14 @@ const steps = {
     const x = m.value(a);
     if (x) m.push(dsl.gelu(x), m.degree(x));
   },
-  scale: (m: Building, { a, b }: Numbers) => {
+  scale: (m: Building, { a, b, c, d }: Numbers) => {
     const x = m.value(a);
-    if (x) m.push(dsl.scale(x, { by: pick(factors, b) }), m.degree(x));
+    if (!x) return;
+    const chain = [pick(factors, b), pick([1, -1, 1 / 3], c), pick([0.1, 1], d)].slice(0, 1 + (c % 3));
+    m.push(
+      chain.reduce((y, by) => dsl.scale(y, { by }), x),
+      m.degree(x),
+    );
   },
   mul: (m: Building, { a, b }: Numbers) => {
     const x = m.value(a);
@@ -219,7 +236,14 @@ const steps = {
   },
   reshape: (m: Building, numbers: Numbers) => {
     const x = m.value(numbers.a);
-    if (x) m.push(reshaped(x, numbers), m.degree(x));
+    if (!x) return;
+    const { b, c, d } = numbers;
+    const once = reshaped(x, numbers);
+    m.push(c % 2 === 0 ? once : reshaped(once, { ...numbers, b: c, c: d, d: b }), m.degree(x));
+  },
+  repeat: (m: Building, { a, b }: Numbers) => {
+    const x = m.value(a);
+    if (x) m.push(dsl.add(x, again(x, 1 + (b % 3))), m.degree(x));
   },
   rope: (m: Building, { a, b, c }: Numbers) => {
     const x = m.value(a, (value) => heads(value) && widthOf(value) > 1);
@@ -327,6 +351,9 @@ export function buildRecipe(recipe: Recipe): Graph {
   return dsl.buildGraph('random', { dtype: 'f32', dtypeOf }, () => build(recipe));
 }
 
+/** Steps that are twice as likely: there is most for passes to do. */
+const worthwhile = ['self_attention', 'repeat'] as const satisfies readonly StepName[];
+
 const numbers = { a: fc.nat(4095), b: fc.nat(4095), c: fc.nat(4095), d: fc.nat(4095) };
 
 /** Lengths that are and are not multiples of 4 and 32, and those beside them. */
@@ -346,7 +373,7 @@ export const recipes: fc.Arbitrary<Recipe> = fc.record({
   spare: fc.nat(3),
   vocabulary: size,
   width: size,
-  steps: fc.array(fc.record({ op: fc.constantFrom(...stepNames), ...numbers }), {
+  steps: fc.array(fc.record({ op: fc.constantFrom(...stepNames, ...worthwhile), ...numbers }), {
     maxLength: 8,
     size: 'max',
   }),
