@@ -7,15 +7,7 @@ import type { Target } from '../passes/target.js';
 import { kernelName } from '../passes/text.js';
 import type { ArgumentList } from './arguments.js';
 import { writeEpilogue } from './epilogue.js';
-import {
-  conversion,
-  elementType,
-  rowStart,
-  inParentheses,
-  sum,
-  times,
-  type Iteration,
-} from './expression.js';
+import { cacheRow, conversion, elementType, rowStart, sum, times, type Iteration } from './expression.js';
 
 /** A kernel being written, and what the writer of its kind may look at. */
 export interface Site {
@@ -103,7 +95,7 @@ export function writeStore(site: Site, needsStep = false): Record<string, unknow
   const epilogue = writeEpilogue(kernel, iteration, layout, list);
   const name = list.write(kernel.append ? 'cache' : 'y', kernel.result, kernel.result.type.dtype);
   const token = iteration.rows > 1 ? 't' : '';
-  const row = kernel.append ? inParentheses(sum('step.position', token)) : token;
+  const row = kernel.append ? cacheRow(sum('step.position', token), kernel.append.type.shape[0]) : token;
   if (needsStep || kernel.append || iteration.rows > 1 || readsLast(site)) list.step();
   return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
 }
