@@ -55,6 +55,12 @@ export function times(factor: string, by: number): string {
   return by === 1 ? factor : by === 0 || factor === '' ? '' : `${factor} * ${by}`;
 }
 
+/** The row of a position in a cache of `rows` rows; one that holds the whole context, `C`, never wraps. */
+export function cacheRow(position: string, rows: Dim | undefined): string {
+  const row = inParentheses(position);
+  return typeof rows === 'number' ? `(${row} % ${rows})` : row;
+}
+
 /** Whether the access moves with the token of the kernel. */
 function followsToken(access: Access, iteration: Iteration): boolean {
   return access.shape[0] === 'T' && iteration.rows > 1;

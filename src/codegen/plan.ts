@@ -81,14 +81,13 @@ export function makePlan(
   const [first] = entries;
   const vocabulary = Number(first?.graph.outputs.get('logits')?.type.shape[1]);
   const { weights, state, io } = regions.arenas;
-  const tensors = (placed: readonly Placed[]): Plan['weights'] =>
-    placed.map(({ node, region: { offset, bytes } }) => ({
-      name: isOp(node, 'rope_table') ? leafKey(node) : node.attrs.name,
-      dtype: node.type.dtype,
-      shape: bindShape(node.type.shape, first?.graph.dims ?? {}),
-      offset,
-      bytes,
-    }));
+  const tensor = ({ node, region: { offset, bytes } }: Placed): Plan['weights'][number] => ({
+    name: isOp(node, 'rope_table') ? leafKey(node) : node.attrs.name,
+    dtype: node.type.dtype,
+    shape: bindShape(node.type.shape, first?.graph.dims ?? {}),
+    offset,
+    bytes,
+  });
   const plan: Plan = {
     version: planVersion,
     model: {
@@ -112,8 +111,8 @@ export function makePlan(
       sampling: regions.sampling,
       seed: regions.seed,
     },
-    weights: tensors(regions.weights),
-    state: tensors(regions.states),
+    weights: regions.weights.map(tensor),
+    state: regions.states.map((placed) => ({ ...tensor(placed), ring: placed.node.type.shape[0] !== 'C' })),
     kernels: emitted.kernels.map((kernel, index) => sizedKernel(kernel, index, [...planned.values()])),
     entries: {
       decode: plannedEntry('decode'),

@@ -8,11 +8,11 @@ import { prologueName } from '../passes/text.js';
 import type { ArgumentList } from './arguments.js';
 import { writeEpilogue } from './epilogue.js';
 import {
+  cacheRow,
   conversion,
   elementType,
   iterationOf,
   rowStart,
-  inParentheses,
   sum,
   times,
   type Iteration,
@@ -121,7 +121,7 @@ export function writeStore(site: Site, needsStep = false): Record<string, unknow
   const number = kernel.outputs.length > 1 ? String(kernel.outputs.indexOf(output)) : '';
   const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, result.type.dtype);
   const token = iteration.rows > 1 ? 't' : '';
-  const row = append ? inParentheses(sum('step.position', token)) : token;
+  const row = append ? cacheRow(sum('step.position', token), append.type.shape[0]) : token;
   if (needsStep || append || iteration.rows > 1 || readsLast(site) || readsTokens(site)) list.step();
   return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
 }

@@ -96,6 +96,9 @@ const tensorSchema = z.strictObject({
   bytes,
 });
 
+/** Keys or values of earlier tokens, a row for each position; a ring has fewer rows and keeps the latest positions. */
+const stateSchema = tensorSchema.extend({ ring: z.boolean().default(false) });
+
 const planObject = z.strictObject({
   version: z.literal(planVersion),
   model: z.strictObject({
@@ -106,7 +109,7 @@ const planObject = z.strictObject({
   }),
   target: z.enum(['metal', 'cpu']),
   simdWidth: z.union([z.literal(1), z.literal(32)]),
-  /** Tokens that the caches hold. */
+  /** Most tokens of a text. */
   context: count,
   arenas: z.strictObject({
     weights: z.strictObject({
@@ -129,7 +132,7 @@ const planObject = z.strictObject({
     seed: regionSchema,
   }),
   weights: z.array(tensorSchema),
-  state: z.array(tensorSchema),
+  state: z.array(stateSchema),
   kernels: z.array(kernelSchema),
   entries: z.strictObject({ decode: entrySchema, prefill: entrySchema, score: entrySchema }),
 });
@@ -144,11 +147,12 @@ export const planSchema = planObject.superRefine((plan, check) => {
     ['simdWidth'],
     `does not fit target ${plan.target}`,
   );
-  plan.state.forEach(({ shape }, i) => {
+  plan.state.forEach(({ shape, ring }, i) => {
+    const [rows = 0] = shape;
     expect(
-      shape[0] === plan.context,
+      ring ? rows > 0 && rows < plan.context : rows === plan.context,
       ['state', i, 'shape'],
-      `must hold the context of ${plan.context} tokens`,
+      `must hold ${ring ? 'less than ' : ''}the context of ${plan.context} tokens`,
     );
   });
   for (const [name, entry] of Object.entries(plan.entries)) {
