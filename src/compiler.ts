@@ -9,7 +9,7 @@ import { bytesPerElement, elementCount } from './ir/type.js';
 import { emit } from './codegen/emit.js';
 import { makePlan } from './codegen/plan.js';
 import type { Entry } from './passes/entry.js';
-import { checkStage, runPasses } from './passes/pipeline.js';
+import { checkStage, runPasses, type OnStage } from './passes/pipeline.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
 import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
@@ -32,8 +32,7 @@ export interface CompileOptions {
   readonly chunk?: number;
   /** The build folder; `build/<model name>` by default. With null, nothing is written. */
   readonly out?: string | null;
-  /** Called with the text of each stage right after it. */
-  readonly onStage?: (stage: string, text: () => string) => void;
+  readonly onStage?: OnStage;
   /** The last pass to run; nothing is written then. */
   readonly stopAfter?: string;
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
@@ -129,7 +128,7 @@ export interface GraphOptions {
   readonly context: number;
   readonly chunk?: number | undefined;
   readonly checkpoint?: Checkpoint | undefined;
-  readonly onStage?: ((stage: string, text: () => string) => void) | undefined;
+  readonly onStage?: OnStage | undefined;
   readonly stopAfter?: string | undefined;
 }
 

@@ -56,13 +56,20 @@ export function readJsonObject(file: string): Record<string, unknown> {
   if (regularFileSize(file) > maxJsonBytes) {
     throw new UserError(`cannot read ${shown(file)}: expected a JSON file of at most ${maxJsonBytes} bytes`);
   }
-  let text: string;
+  return parseJsonObject(readText(file), file);
+}
+
+/**
+ * Reads a text in UTF-8.
+ * @throws {UserError} when it is missing, unreadable or no regular file
+ */
+export function readText(file: string): string {
+  regularFileSize(file);
   try {
-    text = readFileSync(file, 'utf8');
+    return readFileSync(file, 'utf8');
   } catch (error) {
     throw new UserError(`cannot read ${shown(file)}: ${ioReason(error)}`);
   }
-  return parseJsonObject(text, file);
 }
 
 /**

@@ -1,16 +1,12 @@
 import cliProgress from 'cli-progress';
-import { Command, Option } from 'commander';
-import { compile, targets, type CompileSummary } from '../compiler.js';
+import { Command } from 'commander';
+import { compile, type CompileSummary } from '../compiler.js';
 import { relativeTo } from '../diagnostic.js';
 import { checkStage, stageNames } from '../passes/pipeline.js';
-import { wholeNumber } from './arguments.js';
+import { withModelOptions, type ModelFlags } from './arguments.js';
 import { formatBytes, formatCount } from './format.js';
 
-interface CompileFlags {
-  readonly target: 'auto' | keyof typeof targets;
-  readonly weights?: string;
-  readonly context?: number;
-  readonly chunk?: number;
+interface CompileFlags extends ModelFlags {
   readonly out?: string;
   readonly dump?: string;
   readonly stopAfter?: string;
@@ -20,23 +16,12 @@ interface CompileFlags {
 const signals = ['SIGINT', 'SIGTERM'] as const;
 
 export function compileCommand(): Command {
-  return new Command('compile')
+  const command = new Command('compile')
     .description(
       'Compile a model into a build folder: plan.json, kernels.metal and, with --weights, weights.bin',
     )
-    .argument('<model.graph.ts>', 'the file whose default export is the model')
-    .addOption(
-      new Option('--target <name>', 'what to compile for')
-        .choices(['auto', ...Object.keys(targets)])
-        .default('auto', 'auto: the best device of this machine'),
-    )
-    .option('--weights <dir>', 'checkpoint folder: config.json, model.safetensors, tokenizer.json')
-    .option(
-      '--context <n>',
-      'tokens that the KV cache holds (default: what the model was made for)',
-      wholeNumber(1),
-    )
-    .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1))
+    .argument('<model.graph.ts>', 'the file whose default export is the model');
+  return withModelOptions(command)
     .option('--out <dir>', 'the build folder (default: build/<model>)')
     .option(
       '--dump <pass>',

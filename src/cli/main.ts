@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { renderError } from '../diagnostic.js';
 import { packageVersion } from '../version.js';
 import { compileCommand } from './compile.js';
+import { dumpCommand } from './dump.js';
 import { runCommand } from './run.js';
 
 const program = new Command('upgc')
@@ -12,6 +13,7 @@ const program = new Command('upgc')
   .version(packageVersion)
   .showHelpAfterError('(see --help)')
   .addCommand(compileCommand())
+  .addCommand(dumpCommand())
   .addCommand(runCommand());
 
 // A reader that goes away, as `head` does, ends the program and is no failure.

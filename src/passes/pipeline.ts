@@ -35,10 +35,15 @@ export const stageNames: readonly string[] = [
   ...entryPasses.map((pass) => pass.name),
 ];
 
+/**
+ * Called right after each stage. `text` gives what there is then, or one entry point of it: the model's graph before
+ * insert-kv-cache, which every entry point is made from.
+ */
+export type OnStage = (stage: string, text: (entry?: string) => string) => void;
+
 export interface PipelineOptions extends CacheOptions {
   readonly target: Target;
-  /** Called with the text of a stage right after it. */
-  readonly onStage?: ((stage: string, text: () => string) => void) | undefined;
+  readonly onStage?: OnStage | undefined;
   /** The last stage to run. */
   readonly stopAfter?: string | undefined;
 }
@@ -68,7 +73,10 @@ export function runPasses(graph: Graph, options: PipelineOptions): readonly Entr
   }));
   const finish = (stage: string): boolean => {
     for (const entry of entries) verifyEntry(entry, stage, target.alignment);
-    onStage(stage, () => entries.map(formatEntry).join('\n'));
+    onStage(stage, (only) => {
+      const shown = entries.filter(({ name }) => only === undefined || name === only);
+      return shown.map(formatEntry).join('\n');
+    });
     return stage === stopAfter;
   };
   if (finish('insert-kv-cache')) return undefined;

@@ -1,34 +1,116 @@
-import type { Node } from '../ir/graph.js';
-import { formatGraph, formatNode, valueNames } from '../ir/text.js';
+import { isLeaf, type Node } from '../ir/graph.js';
+import {
+  formatBlock,
+  formatDims,
+  formatGraphBody,
+  formatLeaves,
+  formatName,
+  formatNode,
+  formatResults,
+  valueNames,
+  valuesOf,
+} from '../ir/text.js';
 import type { OpName } from '../ir/ops/index.js';
-import type { Entry, Kernel, Output } from './entry.js';
+import type { Entry, Kernel, Output, PoolBuffer } from './entry.js';
 
-/** An entry as text: its graph before fuse-layers, its kernels after it, their epochs and buffers when they are known. */
+/**
+ * The textual form of an entry, which src/passes/parse.ts reads back: that of a graph (src/ir/text.ts) with
+ *
+ *     entry    = 'entry' name 'of' name [dims] '{' { leaf | value | epoch | kernel | update } return [pool] '}'
+ *     epoch    = ['barrier'] 'epoch' index
+ *     kernel   = 'kernel' name kind '{' { value } ['prologue' value] store { store } '}'
+ *     store    = 'store' value [made] ['to' (buffer | state)]
+ *     made     = '(' ('anchors' values [';' 'epilogue' values] | 'epilogue' values) ')'
+ *     buffer   = 'pool' '[' start ',' end ')' 'in' 'epochs' first 'to' last
+ *     pool     = 'pool' size 'bytes' ',' 'lower' 'bound' size
+ *
+ * Before fuse-layers there are no kernels, before schedule no epochs, before plan-pool no buffers. Values of no kernel
+ * are views. Without `made` the result itself is the anchor, or nothing when it is stored in a state. Comments say the
+ * names of kernels, and why results go to memory.
+ */
 export function formatEntry(entry: Entry): string {
-  if (entry.kernels.length === 0) return formatGraph(entry.graph, entry.name);
-  const names = valueNames(entry.graph.nodes);
-  const buffers = new Map((entry.pool?.buffers ?? []).map((buffer) => [buffer.value, buffer]));
-  const lines: string[] = [`entry ${entry.name} {`];
-  let epoch = 0;
-  entry.kernels.forEach((kernel, i) => {
-    const own = entry.epochs.get(kernel) ?? 0;
-    if (own !== epoch) lines.push(`  barrier                                  // epoch ${own}`);
-    epoch = own;
-    lines.push(`  kernel k${i} ${kernelName(kernel)} {`);
-    for (const node of orderedNodes(kernel, entry.graph.nodes)) lines.push(`    ${formatNode(node, names)}`);
-    for (const { result, border } of kernel.outputs) {
-      const buffer = buffers.get(result);
-      const place = buffer ? ` to pool [${buffer.offset}, ${buffer.offset + buffer.bytes})` : '';
-      lines.push(`    store ${names.get(result) ?? '?'}${place}   // border: ${border}`);
-    }
-    lines.push('  }');
-  });
-  if (entry.pool) lines.push(`  pool ${entry.pool.bytes} bytes, lower bound ${entry.pool.lowerBound}`);
-  return [...lines, '}', ''].join('\n');
+  const { name, graph, kernels } = entry;
+  const head = `entry ${formatName(name)} of ${formatName(graph.name)}${formatDims(graph)}`;
+  return formatBlock(head, kernels.length === 0 ? formatGraphBody(graph) : new EntryText(entry).lines());
 }
 
-function orderedNodes(kernel: Kernel, order: readonly Node[]): Node[] {
-  return order.filter((node) => kernel.nodes.has(node));
+class EntryText {
+  private readonly names: ReadonlyMap<Node, string>;
+  private readonly buffers: ReadonlyMap<Node, PoolBuffer>;
+  /** Values that stand in a kernel, or are written already. */
+  private readonly written: Set<Node>;
+
+  constructor(private readonly entry: Entry) {
+    const { graph, kernels, pool } = entry;
+    this.names = valueNames(valuesOf(graph));
+    this.buffers = new Map((pool?.buffers ?? []).map((buffer) => [buffer.value, buffer]));
+    this.written = new Set([...graph.nodes.filter(isLeaf), ...kernels.flatMap(({ nodes }) => [...nodes])]);
+  }
+
+  lines(): string[] {
+    const { graph, kernels, epochs, pool } = this.entry;
+    const lines = formatLeaves(graph, this.names);
+    let epoch: number | undefined;
+    kernels.forEach((kernel, i) => {
+      const own = epochs.get(kernel);
+      if (own !== epoch && own !== undefined) {
+        lines.push(`${epoch === undefined ? '' : 'barrier '}epoch ${own}`);
+        epoch = own;
+      }
+      const nodes = graph.nodes.filter((node) => kernel.nodes.has(node));
+      lines.push(...this.views(nodes.flatMap((node) => node.inputs)), ...this.kernel(kernel, nodes, i));
+    });
+    lines.push(...this.views(graph.nodes), ...formatResults(graph, this.names));
+    if (pool) lines.push(`pool ${pool.bytes} bytes, lower bound ${pool.lowerBound}`);
+    return lines;
+  }
+
+  /** Those of `nodes` that are in no kernel and not written yet, each after its inputs. */
+  private views(nodes: readonly Node[]): string[] {
+    return nodes.flatMap((node) => {
+      if (this.written.has(node)) return [];
+      this.written.add(node);
+      return [...this.views(node.inputs), formatNode(node, this.names)];
+    });
+  }
+
+  private kernel(kernel: Kernel, nodes: readonly Node[], index: number): string[] {
+    const name = kernelName(kernel);
+    const body = [
+      ...nodes.map((node) => formatNode(node, this.names)),
+      ...(kernel.prologue ? [`prologue ${this.name(kernel.prologue)}`] : []),
+      ...kernel.outputs.map((output) => this.store(output)),
+    ];
+    return [
+      `kernel k${index} ${kernel.kind} {${name === kernel.kind ? '' : `   // ${name}`}`,
+      ...body.map((line) => `  ${line}`),
+      '}',
+    ];
+  }
+
+  private store({ anchors, epilogue, append, result, border }: Output): string {
+    const list = (what: string, nodes: readonly Node[]): string[] =>
+      nodes.length > 0 ? [`${what} ${nodes.map((node) => this.name(node)).join(', ')}`] : [];
+    const made = [...list('anchors', anchors), ...list('epilogue', epilogue)].join('; ');
+    const alone = epilogue.length === 0 && (append ? anchors.length === 0 : anchors[0] === result);
+    const buffer = this.buffers.get(result);
+    const [cache] = append?.inputs ?? [];
+    return [
+      `store ${this.name(result)}`,
+      alone ? '' : ` (${made})`,
+      cache ? ` to ${this.name(cache)}` : '',
+      buffer ? ` to ${formatBuffer(buffer)}` : '',
+      border === '' ? '' : `   // border: ${border}`,
+    ].join('');
+  }
+
+  private name(node: Node): string {
+    return this.names.get(node) ?? '?';
+  }
+}
+
+function formatBuffer({ offset, bytes, firstEpoch, lastEpoch }: PoolBuffer): string {
+  return `pool [${offset}, ${offset + bytes}) in epochs ${firstEpoch} to ${lastEpoch}`;
 }
 
 /** Steps that a kernel's name spells out. */

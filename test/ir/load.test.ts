@@ -64,6 +64,8 @@ describe('loadModel', () => {
     expect(formatGraph(graph)).toMatchInlineSnapshot(`
       "graph small {
         %tokens = input : i32[T]   // small.graph.ts:4
+        @table : f32[10, 4]   // small.graph.ts:4
+        @w : f32[4, 4]   // small.graph.ts:7
         %x = embed %tokens, @table : f32[T, 4]   // small.graph.ts:4
         %linear = linear %x, @w : f32[T, 4]   // small.graph.ts:7
         %silu = silu %linear : f32[T, 4]   // small.graph.ts:7

@@ -19,19 +19,21 @@ const graph = graphOf(() =>
 it('prints a graph one node a line, weights where they are used', () => {
   expect(formatGraph(graph)).toMatchInlineSnapshot(`
     "graph small {
-      %tokens = input : i32[T]   // model
-      %embed = embed %tokens, @model.table : f32[T, 8]   // model
-      %split = split %embed { sizes: [4,4], part: 0 } : f32[T, 4]   // model
-      %reshape = reshape %split { shape: ["T",2,2] } : f32[T, 2, 2]   // model
-      %rope_table = rope_table { theta: 100, dims: 2 } : f32[C, 2]   // model
-      %rope = rope %reshape, %rope_table : f32[T, 2, 2]   // model
-      %split.1 = split %embed { sizes: [4,4], part: 1 } : f32[T, 4]   // model
-      %reshape.1 = reshape %split.1 { shape: ["T",1,4] } : f32[T, 1, 4]   // model
-      %reshape.2 = reshape %reshape.1 { shape: ["T",2,2] } : f32[T, 2, 2]   // model
-      %attention = attention %rope, %reshape.2, %reshape.2 { causal: true, scale: 0.25 } : f32[T, 2, 2]   // model
-      %reshape.3 = reshape %attention { shape: ["T",4] } : f32[T, 4]   // model
-      %scale = scale %reshape.3 { by: 2 } : f32[T, 4]   // model
-      %linear = linear %scale, @model.head : f32[T, 10]   // model
+      %tokens = input : i32[T]
+      %rope_table = rope_table { theta: 100, dims: 2 } : f32[C, 2]
+      @model.table : f32[10, 8]
+      @model.head : f32[10, 4]
+      %embed = embed %tokens, @model.table : f32[T, 8] in model
+      %split = split %embed { sizes: [4,4], part: 0 } : f32[T, 4] in model
+      %reshape = reshape %split { shape: ["T",2,2] } : f32[T, 2, 2] in model
+      %rope = rope %reshape, %rope_table : f32[T, 2, 2] in model
+      %split.1 = split %embed { sizes: [4,4], part: 1 } : f32[T, 4] in model
+      %reshape.1 = reshape %split.1 { shape: ["T",1,4] } : f32[T, 1, 4] in model
+      %reshape.2 = reshape %reshape.1 { shape: ["T",2,2] } : f32[T, 2, 2] in model
+      %attention = attention %rope, %reshape.2, %reshape.2 { causal: true, scale: 0.25 } : f32[T, 2, 2] in model
+      %reshape.3 = reshape %attention { shape: ["T",4] } : f32[T, 4] in model
+      %scale = scale %reshape.3 { by: 2 } : f32[T, 4] in model
+      %linear = linear %scale, @model.head : f32[T, 10] in model
       return logits = %linear
     }
     "
@@ -40,26 +42,28 @@ it('prints a graph one node a line, weights where they are used', () => {
 
 it('prints states, dims and updates', () => {
   const decode = insertKvCache(graph, { context: 32, chunk: 8 }).entries.get('decode');
-  expect(decode && formatGraph(decode, 'decode')).toMatchInlineSnapshot(`
-    "graph decode (T = 1, C = 32) {
-      %tokens = input : i32[T]   // model
-      %embed = embed %tokens, @model.table : f32[T, 8]   // model
-      %split = split %embed { sizes: [4,4], part: 0 } : f32[T, 4]   // model
-      %reshape = reshape %split { shape: ["T",2,2] } : f32[T, 2, 2]   // model
-      %rope_table = rope_table { theta: 100, dims: 2 } : f32[C, 2]   // model
+  expect(decode && formatGraph(decode)).toMatchInlineSnapshot(`
+    "graph small (T = 1, C = 32) {
+      %tokens = input : i32[T]
       %position = input : i32[]
-      %rope = rope %reshape, %rope_table, %position : f32[T, 2, 2]   // model
-      %k_cache.0 = state : f32[C, 2, 2]   // model
-      %split.1 = split %embed { sizes: [4,4], part: 1 } : f32[T, 4]   // model
-      %reshape.1 = reshape %split.1 { shape: ["T",1,4] } : f32[T, 1, 4]   // model
-      %reshape.2 = reshape %reshape.1 { shape: ["T",2,2] } : f32[T, 2, 2]   // model
-      %cache_append = cache_append %k_cache.0, %reshape.2, %position : f32[C, 2, 2]   // model
-      %v_cache.0 = state : f32[C, 2, 2]   // model
-      %cache_append.1 = cache_append %v_cache.0, %reshape.2, %position : f32[C, 2, 2]   // model
-      %attention = attention %rope, %cache_append, %cache_append.1, %position { causal: true, scale: 0.25 } : f32[T, 2, 2]   // model
-      %reshape.3 = reshape %attention { shape: ["T",4] } : f32[T, 4]   // model
-      %scale = scale %reshape.3 { by: 2 } : f32[T, 4]   // model
-      %linear = linear %scale, @model.head : f32[T, 10]   // model
+      %k_cache.0 = state : f32[C, 2, 2]
+      %v_cache.0 = state : f32[C, 2, 2]
+      %rope_table = rope_table { theta: 100, dims: 2 } : f32[C, 2]
+      @model.table : f32[10, 8]
+      @model.head : f32[10, 4]
+      %embed = embed %tokens, @model.table : f32[T, 8] in model
+      %split = split %embed { sizes: [4,4], part: 0 } : f32[T, 4] in model
+      %reshape = reshape %split { shape: ["T",2,2] } : f32[T, 2, 2] in model
+      %rope = rope %reshape, %rope_table, %position : f32[T, 2, 2] in model
+      %split.1 = split %embed { sizes: [4,4], part: 1 } : f32[T, 4] in model
+      %reshape.1 = reshape %split.1 { shape: ["T",1,4] } : f32[T, 1, 4] in model
+      %reshape.2 = reshape %reshape.1 { shape: ["T",2,2] } : f32[T, 2, 2] in model
+      %cache_append = cache_append %k_cache.0, %reshape.2, %position : f32[C, 2, 2] in model
+      %cache_append.1 = cache_append %v_cache.0, %reshape.2, %position : f32[C, 2, 2] in model
+      %attention = attention %rope, %cache_append, %cache_append.1, %position { causal: true, scale: 0.25 } : f32[T, 2, 2] in model
+      %reshape.3 = reshape %attention { shape: ["T",4] } : f32[T, 4] in model
+      %scale = scale %reshape.3 { by: 2 } : f32[T, 4] in model
+      %linear = linear %scale, @model.head : f32[T, 10] in model
       %argmax = argmax %linear : i32[T]
       update %k_cache.0 = %cache_append
       update %v_cache.0 = %cache_append.1

@@ -140,7 +140,7 @@ describe('verifyGraph', () => {
     const twin = makeNode('weight', [], { name: 'w', dtype: 'f32', shape: [4] });
     expect(broken(returning(makeNode('add', [nodeOf('add'), twin], {})))).toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, graph small: two leaves are called weight w
-       note: @w = weight : f32[4]"
+       note: @w : f32[4]"
     `);
     const tables = [1, 2].map(() => makeNode('rope_table', [], { theta: 10, dims: 4 }));
     const heads = makeNode('reshape', [nodeOf('embed')], { shape: ['T', 1, 4] });

@@ -33,28 +33,30 @@ describe('insert-kv-cache', () => {
   });
 
   it('decodes one token with its greedy successor', () => {
-    expect(formatGraph(entry('decode'), 'decode')).toMatchInlineSnapshot(`
-      "graph decode (T = 1, C = 32) {
+    expect(formatGraph(entry('decode'))).toMatchInlineSnapshot(`
+      "graph small (T = 1, C = 32) {
         %tokens = input : i32[T]
-        %embed = embed %tokens, @table : f32[T, 4]
-        %reshape = reshape %embed { shape: ["T",1,4] } : f32[T, 1, 4]   // layers.0
-        %k_cache.0 = state : f32[C, 1, 4]   // layers.0
-        %rope_table = rope_table { theta: 10, dims: 4 } : f32[C, 4]   // layers.0
         %position = input : i32[]
-        %rope = rope %reshape, %rope_table, %position : f32[T, 1, 4]   // layers.0
-        %cache_append = cache_append %k_cache.0, %rope, %position : f32[C, 1, 4]   // layers.0
-        %v_cache.0 = state : f32[C, 1, 4]   // layers.0
-        %cache_append.1 = cache_append %v_cache.0, %reshape, %position : f32[C, 1, 4]   // layers.0
-        %attention = attention %reshape, %cache_append, %cache_append.1, %position { causal: true } : f32[T, 1, 4]   // layers.0
-        %reshape.1 = reshape %attention { shape: ["T",4] } : f32[T, 4]   // layers.0
-        %reshape.2 = reshape %reshape.1 { shape: ["T",1,4] } : f32[T, 1, 4]   // layers.1
-        %k_cache.1 = state : f32[C, 1, 4]   // layers.1
-        %rope.1 = rope %reshape.2, %rope_table, %position : f32[T, 1, 4]   // layers.1
-        %cache_append.2 = cache_append %k_cache.1, %rope.1, %position : f32[C, 1, 4]   // layers.1
-        %v_cache.1 = state : f32[C, 1, 4]   // layers.1
-        %cache_append.3 = cache_append %v_cache.1, %reshape.2, %position : f32[C, 1, 4]   // layers.1
-        %attention.1 = attention %reshape.2, %cache_append.2, %cache_append.3, %position { causal: true } : f32[T, 1, 4]   // layers.1
-        %reshape.3 = reshape %attention.1 { shape: ["T",4] } : f32[T, 4]   // layers.1
+        %k_cache.0 = state : f32[C, 1, 4]
+        %v_cache.0 = state : f32[C, 1, 4]
+        %k_cache.1 = state : f32[C, 1, 4]
+        %v_cache.1 = state : f32[C, 1, 4]
+        %rope_table = rope_table { theta: 10, dims: 4 } : f32[C, 4]
+        @table : f32[10, 4]
+        @head : f32[10, 4]
+        %embed = embed %tokens, @table : f32[T, 4]
+        %reshape = reshape %embed { shape: ["T",1,4] } : f32[T, 1, 4] in layers.0
+        %rope = rope %reshape, %rope_table, %position : f32[T, 1, 4] in layers.0
+        %cache_append = cache_append %k_cache.0, %rope, %position : f32[C, 1, 4] in layers.0
+        %cache_append.1 = cache_append %v_cache.0, %reshape, %position : f32[C, 1, 4] in layers.0
+        %attention = attention %reshape, %cache_append, %cache_append.1, %position { causal: true } : f32[T, 1, 4] in layers.0
+        %reshape.1 = reshape %attention { shape: ["T",4] } : f32[T, 4] in layers.0
+        %reshape.2 = reshape %reshape.1 { shape: ["T",1,4] } : f32[T, 1, 4] in layers.1
+        %rope.1 = rope %reshape.2, %rope_table, %position : f32[T, 1, 4] in layers.1
+        %cache_append.2 = cache_append %k_cache.1, %rope.1, %position : f32[C, 1, 4] in layers.1
+        %cache_append.3 = cache_append %v_cache.1, %reshape.2, %position : f32[C, 1, 4] in layers.1
+        %attention.1 = attention %reshape.2, %cache_append.2, %cache_append.3, %position { causal: true } : f32[T, 1, 4] in layers.1
+        %reshape.3 = reshape %attention.1 { shape: ["T",4] } : f32[T, 4] in layers.1
         %linear = linear %reshape.3, @head : f32[T, 10]
         %argmax = argmax %linear : i32[T]
         update %k_cache.0 = %cache_append

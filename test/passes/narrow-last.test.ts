@@ -53,6 +53,11 @@ describe('narrow-last', () => {
     expect(formatGraph(narrowed(gatedMlp))).toMatchInlineSnapshot(`
       "graph small (T = 8, C = 64) {
         %tokens = input : i32[T]
+        @table : f32[6, 4]
+        @norm : f32[4]
+        @up : f32[16, 4]
+        @down : f32[4, 8]
+        @head : f32[6, 4]
         %last = last %tokens : i32[1]
         %embed = embed %last, @table : f32[1, 4]
         %rms_norm = rms_norm %embed, @norm { eps: 0.00001 } : f32[1, 4]

@@ -90,22 +90,31 @@ describe('schedule', () => {
     };
     expect(formatEntry(entryOf(graphOf(body), 'score', [fuseLayers, schedule, planPool])))
       .toMatchInlineSnapshot(`
-      "entry score {
-        kernel k0 embed {   // pool [0, 256)
-          %embed = embed %tokens, @table : f32[T, 8]
+        "entry score of small (T = 8, C = 64) {
+          %tokens = input : i32[T]
+          @table : f32[10, 8]
+          @a : f32[8, 8]
+          @b : f32[8, 8]
+          epoch 0
+          kernel k0 embed {
+            %embed = embed %tokens, @table : f32[T, 8]
+            store %embed to pool [0, 256) in epochs 0 to 2
+          }
+          barrier epoch 1
+          kernel k1 linear {
+            %linear = linear %embed, @a : f32[T, 8]
+            store %linear to pool [256, 512) in epochs 1 to 2
+          }
+          barrier epoch 2
+          kernel k2 linear {   // linear_add
+            %linear.1 = linear %linear, @b : f32[T, 8]
+            %add = add %linear.1, %embed : f32[T, 8]
+            store %add (anchors %linear.1; epilogue %add)
+          }
+          return logits = %add
+          pool 512 bytes, lower bound 512
         }
-        barrier                                  // epoch 1
-        kernel k1 linear {   // pool [256, 512)
-          %linear = linear %embed, @a : f32[T, 8]
-        }
-        barrier                                  // epoch 2
-        kernel k2 linear_add {
-          %linear.1 = linear %linear, @b : f32[T, 8]
-          %add = add %linear.1, %embed : f32[T, 8]
-        }
-        pool 512 bytes, lower bound 512
-      }
-      "
-    `);
+        "
+      `);
   });
 });

@@ -357,6 +357,8 @@ describe('a wrong result is found', () => {
     expect(formatGraph(buildRecipe(recipe))).toMatchInlineSnapshot(`
       "graph random {
         %tokens = input : i32[T]
+        @w0.f32.table : f32[1, 1]
+        @w1.f32.matrix : f32[1, 1]
         %embed = embed %tokens, @w0.f32.table : f32[T, 1]
         %gelu = gelu %embed : f32[T, 1]
         %linear = linear %gelu, @w1.f32.matrix : f32[T, 1]
