@@ -31,7 +31,7 @@ const config = z
     rms_norm_eps: z.number().positive().default(1e-5),
     tie_word_embeddings: z.boolean().default(false),
     hidden_act: z.literal('silu').default('silu'),
-    sliding_window: z.null().default(null),
+    sliding_window: z.int().positive().nullable().default(null),
     attention_bias: z.literal(false).default(false),
     rope_parameters: z
       .object({
@@ -58,7 +58,7 @@ function selfAttention(x: Tensor, c: Config): Tensor {
     rope(splitHeads(q, c.num_attention_heads), turn),
     rope(splitHeads(k, c.num_key_value_heads), turn),
     splitHeads(v, c.num_key_value_heads),
-    { causal: true },
+    { causal: true, window: c.sliding_window ?? undefined },
   );
   return linear(mergeHeads(mixed), weight('self_attn.o_proj.weight', [c.hidden_size, c.hidden_size]));
 }

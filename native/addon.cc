@@ -184,23 +184,25 @@ class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
 
 class ProgramObject::Submission : public Task {
  public:
-  Submission(ProgramObject& owner, size_t entry)
+  Submission(ProgramObject& owner, size_t entry, uint64_t steps)
       : Task(owner.Env()),
         owner_(owner),
         keep_alive_(Napi::Persistent(owner.Value())),
         program_(owner.program_),
-        entry_(entry) {
+        entry_(entry),
+        steps_(steps) {
     owner_.busy_ = true;
   }
 
  private:
-  void work() override { program_->run(entry_); }
+  void work() override { program_->run(entry_, steps_); }
   void settle() override { owner_.busy_ = false; }
 
   ProgramObject& owner_;
   Napi::ObjectReference keep_alive_;
   std::shared_ptr<Program> program_;
   size_t entry_;
+  uint64_t steps_;
 };
 
 Napi::Value ProgramObject::submit(const Napi::CallbackInfo& info) {
@@ -209,7 +211,10 @@ Napi::Value ProgramObject::submit(const Napi::CallbackInfo& info) {
     const uint64_t entry = parse_integer(info[0], "entry");
     if (entry >= spec_.entries.size())
       throw Error(code::bad_plan, concat("entry ", entry, " of ", spec_.entries.size(), " does not exist"));
-    auto* submission = new Submission(*this, entry);  // deletes itself when it has settled
+    const uint64_t steps = info[1].IsUndefined() ? 1 : parse_integer(info[1], "steps");
+    if (steps < 1 || steps > max_steps)
+      throw Error(code::bad_plan, concat("steps is ", steps, "; a submission has 1 to ", max_steps));
+    auto* submission = new Submission(*this, entry, steps);  // deletes itself when it has settled
     submission->Queue();
     return submission->promise();
   });

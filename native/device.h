@@ -23,8 +23,9 @@ class Program {
   virtual void write(size_t arena, uint64_t offset, const void* data, size_t bytes) = 0;
   virtual void read(size_t arena, uint64_t offset, void* into, size_t bytes) = 0;
   virtual void clear(size_t arena) = 0;
-  /// Runs one entry to its end. Throws UPGC_KERNEL when a kernel misbehaves.
-  virtual void run(size_t entry) = 0;
+  /// Runs one entry to its end `steps` times, with a barrier between one time and the next. Throws UPGC_KERNEL when a
+  /// kernel misbehaves.
+  virtual void run(size_t entry, uint64_t steps) = 0;
   virtual Stats stats() const = 0;
 };
 

@@ -161,6 +161,8 @@ ProgramSpec parse_program_spec(Napi::Value value) {
   spec.cache = node.at("cache").string();
   const Node clang = node.at("clang");
   if (!clang.absent()) spec.clang = clang.string();
+  const Node shuffle = node.at("shuffle");
+  if (!shuffle.absent()) spec.shuffle = shuffle.integer();
   for (const char* name : {"PATH", "HOME", "TMPDIR", "SDKROOT", "DEVELOPER_DIR"})
     if (const char* setting = std::getenv(name)) spec.environment[name] = setting;
   return spec;

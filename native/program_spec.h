@@ -65,6 +65,8 @@ struct ProgramSpec {
   std::string headers;
   std::string cache;
   std::optional<std::string> clang;
+  /// At most 2^32 - 1.
+  std::optional<uint64_t> shuffle;
   /// The environment variables that a compiler may see, captured on the JavaScript thread: reading the environment
   /// on a worker thread would race with `process.env` writes.
   std::map<std::string, std::string> environment;

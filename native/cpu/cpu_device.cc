@@ -10,6 +10,7 @@
 #include "kernel_cache.h"
 #include "memory.h"
 #include "module.h"
+#include "shuffled_order.h"
 #include "simt.h"
 
 namespace upgc {
@@ -23,9 +24,19 @@ const abi::Kernel& find_kernel(const abi::Module& module, const ProgramSpec& spe
   return module.kernels[index];
 }
 
+/// The launch restricted to one threadgroup of its grid, counted x fastest.
+abi::Launch one_threadgroup(abi::Launch launch, uint64_t number) {
+  for (int axis = 0; axis < 3; axis++) {
+    launch.begin[axis] = number % launch.grid[axis];
+    launch.end[axis] = launch.begin[axis] + 1;
+    number /= launch.grid[axis];
+  }
+  return launch;
+}
+
 class CpuProgram : public Program {
  public:
-  explicit CpuProgram(const ProgramSpec& spec) : module_(compile_kernels(spec)) {
+  explicit CpuProgram(const ProgramSpec& spec) : module_(compile_kernels(spec)), shuffle_(spec.shuffle) {
     allocate_arenas(spec);
     allocate_threadgroups(spec);
     for (const Entry& entry : spec.entries) prepare(spec, entry);
@@ -43,12 +54,18 @@ class CpuProgram : public Program {
     if (arenas_[arena].size() != 0) std::memset(arenas_[arena].data(), 0, arenas_[arena].size());
   }
 
-  void run(size_t entry) override {
+  void run(size_t index, uint64_t steps) override {
+    const PreparedEntry& entry = entries_[index];
+    std::optional<Random> random;
+    if (shuffle_) random.emplace(*shuffle_, submissions_);
     submissions_++;
     const FlushDenormals flush;
-    if (simt_) run_lanes(entries_[entry]);
-    else for (const Prepared& dispatch : entries_[entry]) dispatch.kernel->run_grid(&dispatch.launch);
-    dispatches_ += entries_[entry].size();
+    if (simt_) simt_->prepare(module_.exports().current_lane(), random ? &*random : nullptr);
+    for (uint64_t step = 0; step < steps; step++) {
+      if (random) run_shuffled(entry, *random);
+      else for (const Prepared& dispatch : entry.dispatches) execute(dispatch, dispatch.launch);
+      dispatches_ += entry.dispatches.size();
+    }
   }
 
   Stats stats() const override {
@@ -63,6 +80,12 @@ class CpuProgram : public Program {
     unsigned threads;
     unsigned threadgroup_bytes;
     std::vector<void*> buffers;
+  };
+
+  struct PreparedEntry {
+    std::vector<Prepared> dispatches;
+    /// Of a shuffled program only.
+    std::vector<Epoch> epochs;
   };
 
   void allocate_arenas(const ProgramSpec& spec) {
@@ -85,7 +108,7 @@ class CpuProgram : public Program {
   }
 
   void prepare(const ProgramSpec& spec, const Entry& entry) {
-    std::vector<Prepared>& prepared = entries_.emplace_back();
+    auto& [prepared, epochs] = entries_.emplace_back();
     prepared.reserve(entry.dispatches.size());
     for (size_t d = 0; d < entry.dispatches.size(); d++) {
       const Dispatch& dispatch = entry.dispatches[d];
@@ -103,15 +126,31 @@ class CpuProgram : public Program {
                              " is not const, but arena ", spec.arenas[binding.arena].name, " is a read-only file"));
         p.buffers.push_back(arenas_[binding.arena].data() + binding.offset);
       }
-      p.launch = {p.buffers.data(), threadgroup_memory_.data(),
-                  {unsigned(dispatch.grid[0]), unsigned(dispatch.grid[1]), unsigned(dispatch.grid[2])}};
+      const unsigned x = dispatch.grid[0], y = dispatch.grid[1], z = dispatch.grid[2];
+      p.launch = {p.buffers.data(), threadgroup_memory_.data(), {x, y, z}, {0, 0, 0}, {x, y, z}};
+      if (!spec.shuffle) continue;
+      if (d == 0 || dispatch.barrier) epochs.emplace_back(d);
+      epochs.back().append(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]);
     }
   }
 
-  void run_lanes(const std::vector<Prepared>& dispatches) {
-    abi::Lane** const current_lane = module_.exports().current_lane();
-    for (const Prepared& dispatch : dispatches)
-      simt_->run({dispatch.kernel, &dispatch.launch, dispatch.threads, dispatch.threadgroup_bytes}, current_lane);
+  void execute(const Prepared& dispatch, const abi::Launch& launch) {
+    if (simt_) simt_->run({dispatch.kernel, &launch, dispatch.threads, dispatch.threadgroup_bytes});
+    else dispatch.kernel->run_grid(&launch);
+  }
+
+  void run_shuffled(const PreparedEntry& entry, Random& random) {
+    for (const Epoch& epoch : entry.epochs) {
+      const Permutation order(epoch.size(), random);
+      for (uint64_t i = 0; i < epoch.size(); i++) {
+        const Epoch::Threadgroup group = epoch[order(i)];
+        const Prepared& dispatch = entry.dispatches[group.dispatch];
+        // At width 32 `Simt` does it; here the last threadgroup may have been another kernel's.
+        if (!simt_ && dispatch.threadgroup_bytes != 0)
+          std::memset(threadgroup_memory_.data(), 0xff, dispatch.threadgroup_bytes);
+        execute(dispatch, one_threadgroup(dispatch.launch, group.number));
+      }
+    }
   }
 
   Memory memory_;
@@ -119,7 +158,8 @@ class CpuProgram : public Program {
   std::vector<Mapping> arenas_;
   Mapping threadgroup_memory_;
   std::optional<Simt> simt_;
-  std::vector<std::vector<Prepared>> entries_;
+  std::vector<PreparedEntry> entries_;
+  const std::optional<uint32_t> shuffle_;
   // Atomic because stats() may be asked during a submission.
   std::atomic<uint64_t> submissions_{0};
   std::atomic<uint64_t> dispatches_{0};

@@ -11,7 +11,7 @@ namespace {
 constexpr size_t stack_bytes = 64 * 1024;
 constexpr size_t guard_bytes = Simt::max_frame_bytes;
 
-/// The lowest lane of a non-empty set.
+/// The lowest member of a non-empty set.
 unsigned first_of(unsigned lanes) { return __builtin_ctz(lanes); }
 
 /// `for (unsigned rest = set; rest != 0; rest = without_first(rest))` visits the lanes of a set.
@@ -43,13 +43,17 @@ Simt::Simt(Memory& memory, unsigned max_threads, std::string source_name) : sour
 
 abi::Hooks Simt::hooks() { return {wait_for_simdgroup, wait_for_barrier}; }
 
-void Simt::run(const SimtDispatch& dispatch, abi::Lane** current_lane) {
-  dispatch_ = &dispatch;
+void Simt::prepare(abi::Lane** current_lane, Random* random) {
   current_lane_ = current_lane;
-  const unsigned* const grid = dispatch.launch->grid;
-  for (unsigned z = 0; z < grid[2]; z++)
-    for (unsigned y = 0; y < grid[1]; y++)
-      for (unsigned x = 0; x < grid[0]; x++) {
+  random_ = random;
+}
+
+void Simt::run(const SimtDispatch& dispatch) {
+  dispatch_ = &dispatch;
+  const unsigned *const begin = dispatch.launch->begin, *const end = dispatch.launch->end;
+  for (unsigned z = begin[2]; z < end[2]; z++)
+    for (unsigned y = begin[1]; y < end[1]; y++)
+      for (unsigned x = begin[0]; x < end[0]; x++) {
         group_[0] = x;
         group_[1] = y;
         group_[2] = z;
@@ -72,15 +76,24 @@ void Simt::run_threadgroup() {
     simdgroups_[i].at_simdgroup_function = simdgroups_[i].at_barrier = 0;
     simdgroups_[i].divergent = false;
   }
+  // At most 1024 threads make at most 32 simdgroups.
+  const unsigned all = simdgroup_count == 32 ? ~0u : (1u << simdgroup_count) - 1;
   do {
-    for (unsigned i = 0; i < simdgroup_count; i++) run_until_blocked(simdgroups_[i]);
+    for (unsigned left = all; left != 0;) {
+      const unsigned i = choose(left);
+      left &= ~(1u << i);
+      run_until_blocked(simdgroups_[i]);
+    }
   } while (open_barrier());
 }
+
+/// Which of a set of ready lanes or simdgroups goes on.
+unsigned Simt::choose(unsigned set) { return random_ == nullptr ? first_of(set) : random_->member(set); }
 
 void Simt::run_until_blocked(Simdgroup& simdgroup) {
   for (;;) {
     while (simdgroup.ready != 0) {
-      Lane& lane = simdgroup.lanes[first_of(simdgroup.ready)];
+      Lane& lane = simdgroup.lanes[choose(simdgroup.ready)];
       *current_lane_ = &lane;
       upgc_switch_context(&scheduler_, &lane.context);
     }
@@ -192,7 +205,7 @@ void Simt::suspend(Lane& lane) {
     upgc_switch_context(&lane.context, &scheduler_);
     return;
   }
-  Lane& next = simdgroup.lanes[first_of(simdgroup.ready)];
+  Lane& next = simdgroup.lanes[choose(simdgroup.ready)];
   *current_lane_ = &next;
   upgc_switch_context(&lane.context, &next.context);
 }

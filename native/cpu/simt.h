@@ -5,8 +5,9 @@
 // a branch or a loop go on without those that are past it, which is how Metal converges them. When all lanes of a
 // threadgroup wait at the same barrier it opens; anything else there is an error of the kernel.
 //
-// The order of lanes is fixed, so every run gives the same bits. Calls are told apart by their place in the text: two
-// branches that call one function of the user with a simdgroup function inside meet there, where a GPU might not.
+// Lanes and simdgroups go on in ascending order, so every run gives the same bits; or in a random one, which gives the
+// same bits too unless the kernel depends on what Metal leaves open. Calls are told apart by their place in the text:
+// two branches that call one function of the user with a simdgroup function inside meet there, where a GPU might not.
 #pragma once
 
 #include <string>
@@ -15,10 +16,11 @@
 #include "../msl/abi.h"
 #include "context.h"
 #include "memory.h"
+#include "shuffled_order.h"
 
 namespace upgc {
 
-/// One dispatch as the scheduler needs it.
+/// One launch as the scheduler needs it.
 struct SimtDispatch {
   const abi::Kernel* kernel;
   const abi::Launch* launch;
@@ -39,9 +41,12 @@ class Simt {
   /// The functions that a module must be bound to before its kernels run.
   static abi::Hooks hooks();
 
-  /// Runs all threadgroups. `current_lane` is what the module gave for the calling OS thread. UPGC_KERNEL when a
-  /// barrier is not reached by all threads.
-  void run(const SimtDispatch& dispatch, abi::Lane** current_lane);
+  /// For the runs that follow: `current_lane` is what the module gave for the calling OS thread. With `random`, lanes
+  /// and simdgroups go on in random order.
+  void prepare(abi::Lane** current_lane, Random* random);
+
+  /// Runs the threadgroups of the launch. UPGC_KERNEL when a barrier is not reached by all threads.
+  void run(const SimtDispatch& dispatch);
 
  private:
   struct Simdgroup;
@@ -74,6 +79,7 @@ class Simt {
   static void wait_for_barrier(abi::Lane* lane, unsigned site);
   static void run_lane(void* lane);
 
+  unsigned choose(unsigned set);
   void suspend(Lane& lane);
   void run_threadgroup();
   void run_until_blocked(Simdgroup& simdgroup);
@@ -91,6 +97,7 @@ class Simt {
   const SimtDispatch* dispatch_ = nullptr;
   unsigned group_[3] = {};
   abi::Lane** current_lane_ = nullptr;
+  Random* random_ = nullptr;
   Context scheduler_;
 };
 

@@ -4,7 +4,7 @@
 
 namespace upgc::abi {
 
-constexpr unsigned version = 1;
+constexpr unsigned version = 2;
 constexpr unsigned max_simd_width = 32;
 
 /// Where a lane leaves its operand of a simdgroup function and finds its result.
@@ -33,20 +33,23 @@ struct Hooks {
   void (*barrier)(Lane* lane, unsigned site);
 };
 
-/// One dispatch.
+/// One dispatch, or some of its threadgroups.
 struct Launch {
   /// One per `buffer` argument, in the order of the kernel's parameter list.
   void* const* buffers;
   unsigned char* threadgroup_memory;
   /// Threadgroups per grid.
   unsigned grid[3];
+  /// The threadgroups to run: those from `begin` up to, not including, `end` on each axis.
+  unsigned begin[3];
+  unsigned end[3];
 };
 
 struct Kernel {
   const char* name;
   /// Bit n: the n-th buffer argument points to something that is not const.
   unsigned written_buffers;
-  /// Runs all threadgroups one after another. Only in modules of simdgroup width 1.
+  /// Runs the threadgroups of the launch one after another. Only in modules of simdgroup width 1.
   void (*run_grid)(const Launch* launch);
   /// Runs one thread. Only in modules of simdgroup width 32; called on the thread's own stack.
   void (*run_thread)(const Launch* launch, const unsigned* group, unsigned thread);

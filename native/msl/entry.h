@@ -124,16 +124,18 @@ struct Thunk {
       return 0;
   }
 
-  /// The whole grid, x fastest, with the kernel inlined into the loop.
+  /// The threadgroups of the launch, x fastest, with the kernel inlined into the loop.
   static void run_grid(const abi::Launch* launch) {
     // Local copies: otherwise each store of the kernel might change them as far as the optimiser knows.
     void* buffers[buffer_count + 1];
     for (unsigned i = 0; i < buffer_count; i++) buffers[i] = launch->buffers[i];
     const unsigned grid[3] = {launch->grid[0], launch->grid[1], launch->grid[2]};
+    const unsigned begin[3] = {launch->begin[0], launch->begin[1], launch->begin[2]};
+    const unsigned end[3] = {launch->end[0], launch->end[1], launch->end[2]};
     unsigned char* const threadgroup_memory = launch->threadgroup_memory;
-    for (unsigned z = 0; z < grid[2]; z++)
-      for (unsigned y = 0; y < grid[1]; y++)
-        for (unsigned x = 0; x < grid[0]; x++)
+    for (unsigned z = begin[2]; z < end[2]; z++)
+      for (unsigned y = begin[1]; y < end[1]; y++)
+        for (unsigned x = begin[0]; x < end[0]; x++)
           call(function, Place{buffers, threadgroup_memory, grid, {x, y, z}, 0});
   }
 

@@ -1,4 +1,4 @@
-// Bit counting, and min, max, clamp and abs for every type.
+// Bit counting, high products, and min, max, clamp and abs for every type.
 #pragma once
 
 #include "vector.h"
@@ -40,6 +40,10 @@ template <class T>
 UPGC_INLINE ulong zero_extended(T x) {
   return ulong(x) & (bits<T> == 64 ? ~0ul : (1ul << (bits<T> % 64)) - 1);
 }
+/// Holds any product of two T.
+template <class T>
+using product_t = conditional_t<(T(-1) < T(0)), conditional_t<bits<T> == 64, __int128, long>,
+                                conditional_t<bits<T> == 64, unsigned __int128, ulong>>;
 }  // namespace detail
 
 template <class T>
@@ -55,6 +59,11 @@ UPGC_INLINE enable_if_t<is_integral_v<T>, T> clz(T x) {
 template <class T>
 UPGC_INLINE enable_if_t<is_integral_v<T>, T> ctz(T x) {
   return x == T(0) ? T(detail::bits<T>) : T(__builtin_ctzl(detail::zero_extended(x)));
+}
+/// The high half of the product.
+template <class T>
+UPGC_INLINE enable_if_t<is_integral_v<T>, T> mulhi(T x, type_identity_t<T> y) {
+  return T(detail::product_t<T>(x) * detail::product_t<T>(y) >> detail::bits<T>);
 }
 
 /// Component-wise `c ? b : a`.

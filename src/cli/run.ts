@@ -10,6 +10,9 @@ interface RunFlags {
   readonly maxTokens?: number;
   readonly greedy?: boolean;
   readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
   readonly seed?: number;
   readonly ignoreEos?: boolean;
   readonly device: string;
@@ -29,7 +32,14 @@ export function runCommand(): Command {
     )
     .option('--greedy', 'always take the likeliest token')
     .option('--temperature <t>', 'divides the logits before sampling', nonNegative)
-    .option('--seed <n>', 'seed of the sampler (default: random)', wholeNumber(0))
+    .option('--top-k <n>', 'draw among this many of the likeliest tokens (default: 0, all)', wholeNumber(0))
+    .option('--top-p <p>', 'draw among the likeliest that together have this probability', nonNegative)
+    .option(
+      '--min-p <p>',
+      'draw among those at least this many times as likely as the likeliest',
+      nonNegative,
+    )
+    .option('--seed <n>', 'the same seed draws the same tokens (default: random)', wholeNumber(0))
     .option('--ignore-eos', 'go on after an end-of-sequence token')
     .option('--device <name>', 'where to run', 'auto')
     .option('--json', 'print tokens, text and statistics as JSON')
@@ -92,14 +102,10 @@ async function generate(session: Session, flags: RunFlags) {
   };
 }
 
-function generateOptions({ maxTokens, greedy, temperature, seed, ignoreEos }: RunFlags): GenerateOptions {
-  return {
-    ...(maxTokens === undefined ? {} : { maxTokens }),
-    ...(greedy === undefined ? {} : { greedy }),
-    ...(temperature === undefined ? {} : { temperature }),
-    ...(seed === undefined ? {} : { seed }),
-    ...(ignoreEos === undefined ? {} : { ignoreEos }),
-  };
+function generateOptions(flags: RunFlags): GenerateOptions {
+  const { maxTokens, greedy, temperature, topK, topP, minP, seed, ignoreEos } = flags;
+  const given = { maxTokens, greedy, temperature, topK, topP, minP, seed, ignoreEos };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 function firstTokens(session: Session, { prompt, tokens }: RunFlags): readonly number[] {

@@ -42,22 +42,40 @@ export class ArgumentList {
     return [...this.buffers, ...this.threadgroups, ...this.positions];
   }
 
-  /** A buffer that the kernel reads; a value that is read twice is one argument. Returns its name. */
-  read(name: string, value: Node, dtype: DType): string {
+  /**
+   * A buffer that the kernel reads; a value that is read twice is one argument. With `element` a thread reads only the
+   * element that it is about to store a result in the place of. Returns its name.
+   */
+  read(name: string, value: Node, dtype: DType, access: 'read' | 'element' = 'read'): string {
     const known = this.named.get(value);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      if (access === 'read') this.readAnywhere(known);
+      return known;
+    }
     this.named.set(value, name);
-    return this.buffer(name, value, `device const ${elementType[dtype]}* ${name}`);
+    return this.buffer(name, access, value, `device const ${elementType[dtype]}* ${name}`);
+  }
+
+  private readAnywhere(name: string): void {
+    const at = this.buffers.findIndex(({ argument }) => argument.name === name);
+    const declared = this.buffers[at];
+    if (declared?.argument.kind !== 'buffer') return;
+    this.buffers[at] = { ...declared, argument: { ...declared.argument, access: 'read' } };
   }
 
   /** A buffer that the kernel writes. */
   write(name: string, value: Node, dtype: DType): string {
-    return this.buffer(name, value, `device ${elementType[dtype]}* ${name}`);
+    return this.buffer(name, 'write', value, `device ${elementType[dtype]}* ${name}`);
   }
 
   /** The record of the step, as `step`. */
   step(): void {
-    if (!this.operands.includes('step')) this.buffer('step', 'step', 'constant Step& step');
+    if (!this.operands.includes('step')) this.buffer('step', 'read', 'step', 'constant Step& step');
+  }
+
+  /** The same for the kernel that ends the step, which alone may change it. */
+  endOfStep(): void {
+    this.buffer('step', 'write', 'step', 'device Step& step');
   }
 
   threadgroup(name: string, type: string, bytes: number): void {
@@ -79,11 +97,16 @@ export class ArgumentList {
     }
   }
 
-  private buffer(name: string, operand: Operand, declaration: string): string {
+  private buffer(
+    name: string,
+    access: 'read' | 'element' | 'write',
+    operand: Operand,
+    declaration: string,
+  ): string {
     const index = this.operands.length;
     this.buffers.push({
       declaration: `${declaration} [[buffer(${index})]]`,
-      argument: { kind: 'buffer', name, index },
+      argument: { kind: 'buffer', name, index, access },
     });
     this.operands.push(operand);
     return name;

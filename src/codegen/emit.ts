@@ -4,6 +4,7 @@ import { packageVersion } from '../version.js';
 import { layoutOf } from '../passes/access.js';
 import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
+import { floatLiteral } from './expression.js';
 import type { Argument, Operand } from './arguments.js';
 import { writeKernel } from './kernels.js';
 
@@ -85,6 +86,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
     target: target.name,
     version: packageVersion,
     kernels: texts,
+    ulp: floatLiteral(2 ** -23),
     loopHints:
       target.simdWidth === 1
         ? [

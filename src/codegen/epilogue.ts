@@ -2,7 +2,7 @@ import { CompilerBug } from '../diagnostic.js';
 import { isOp, type Node } from '../ir/graph.js';
 import type { OpName } from '../ir/ops/index.js';
 import type { Access } from '../passes/access.js';
-import { conversion, elementIndex, floatLiteral, rowAxes, type Iteration } from './expression.js';
+import { conversion, elementIndex, floatLiteral, rowAxes, sum, times, type Iteration } from './expression.js';
 import type { Site } from './site.js';
 
 type Expression = (inputs: readonly string[], node: Node) => string;
@@ -24,6 +24,7 @@ const expressions: { readonly [N in OpName]: Expression | undefined } = {
   softmax: undefined,
   last: undefined,
   argmax: undefined,
+  sample: undefined,
   add: ([a = '', b = '']) => `${a} + ${b}`,
   mul: ([a = '', b = '']) => `${a} * ${b}`,
   silu: ([x = '']) => `silu(${x})`,
@@ -44,6 +45,9 @@ export interface Epilogue {
  */
 export function writeEpilogue({ kernel, output, iteration, layout, list }: Site): Epilogue {
   const names = new Map<Node, string>();
+  const storeIndex = output.append
+    ? undefined
+    : sum(times(iteration.rows > 1 ? 't' : '', iteration.width), 'n');
   const computesAnchors = kernel.kind !== 'elementwise';
   const turned = output.epilogue.filter((node) => isOp(node, 'rope'));
   const given = turned.length > 0 ? turned : output.anchors;
@@ -51,8 +55,10 @@ export function writeEpilogue({ kernel, output, iteration, layout, list }: Site)
   const load = (access: Access, within: Iteration): string => {
     const { dtype } = access.source.type;
     const { open, close } = conversion[dtype];
-    const buffer = list.read(`r${list.operands.length}`, access.source, dtype);
-    return `${open}${buffer}[${elementIndex(access, within)}]${close}`;
+    const index = elementIndex(access, within);
+    const own = index === storeIndex && within === iteration;
+    const buffer = list.read(`r${list.operands.length}`, access.source, dtype, own ? 'element' : 'read');
+    return `${open}${buffer}[${index}]${close}`;
   };
   const valueOf = (node: Node): string => names.get(node) ?? load(layout.of(node), iteration);
   const steps: { name: string; expression: string }[] = [];

@@ -55,6 +55,12 @@ export function times(factor: string, by: number): string {
   return by === 1 ? factor : by === 0 || factor === '' ? '' : `${factor} * ${by}`;
 }
 
+/** The row of a position in a cache of `rows` rows; one that holds the whole context, `C`, never wraps. */
+export function cacheRow(position: string, rows: Dim | undefined): string {
+  const row = inParentheses(position);
+  return typeof rows === 'number' ? `(${row} % ${rows})` : row;
+}
+
 /** Whether the access moves with the token of the kernel. */
 function followsToken(access: Access, iteration: Iteration): boolean {
   return access.shape[0] === 'T' && iteration.rows > 1;
@@ -68,7 +74,7 @@ export function rowStart(access: Access, iteration: Iteration): string {
     : followsToken(access, iteration)
       ? times('t', stride)
       : '';
-  return sum(row, String(access.offset));
+  return sum(access.fromPosition ? 'step.position' : '', row, String(access.offset));
 }
 
 /** `x + t * 64`: a pointer to the token's row. */
@@ -111,7 +117,10 @@ function innerIndex(strides: readonly number[], axes: readonly number[]): string
 export function isPacked(access: Access): boolean {
   const packed = contiguousStrides(access.shape);
   return (
-    access.offset === 0 && !access.fromLast && access.strides.every((stride, axis) => stride === packed[axis])
+    access.offset === 0 &&
+    !access.fromLast &&
+    !access.fromPosition &&
+    access.strides.every((stride, axis) => stride === packed[axis])
   );
 }
 

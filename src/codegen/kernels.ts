@@ -5,6 +5,7 @@ import { ArgumentList } from './arguments.js';
 import { readsLast, fusedWords, siteOf, type Site, type Written } from './site.js';
 import { writeLinear } from './write-linear.js';
 import { writeRmsNorm, writeSoftmax, writeArgmax } from './write-rows.js';
+import { writeSample } from './write-sample.js';
 import { writeRope, writeAttention } from './write-attention.js';
 import { writeEmbed, writeElementwise } from './write-elements.js';
 
@@ -28,6 +29,7 @@ const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
   attention: writeAttention,
   softmax: writeSoftmax,
   argmax: writeArgmax,
+  sample: writeSample,
   elementwise: writeElementwise,
 };
 

@@ -1,5 +1,6 @@
 import { CompilerBug, Unsupported } from '../diagnostic.js';
 import { isOp, leafKey, type Leaf, type Node } from '../ir/graph.js';
+import { samplingFields } from '../ir/ops/sample.js';
 import { bindShape, elementCount, type DimBindings } from '../ir/type.js';
 import type { Entry } from '../passes/entry.js';
 import { alignUp, bytesOf } from '../passes/plan-pool.js';
@@ -54,25 +55,13 @@ export interface Memory {
   readonly states: readonly Placed[];
 }
 
-type EntryFields = Omit<PlanEntry, 'outputs'>;
-
-interface PlannedEntry {
-  readonly fields: EntryFields;
-  readonly outputs: ReadonlyMap<string, Region>;
-}
-
-function fieldsOf(planned: ReadonlyMap<string, PlannedEntry>, name: EntryName): EntryFields {
-  const entry = planned.get(name);
-  if (!entry) throw new CompilerBug(`there is no entry ${name}`);
-  return entry.fields;
-}
-
 interface Regions extends Memory {
   readonly arenas: Readonly<Record<'weights' | 'state' | 'io', Arena>>;
   readonly tokens: Region;
   readonly step: Region;
+  readonly sampling: Region;
+  readonly seed: Region;
   readonly logits: Region;
-  readonly next: Region;
 }
 
 /** Writes down offsets, bindings and launches: what plan.json holds. */
@@ -84,26 +73,21 @@ export function makePlan(
   checkSizes(entries);
   const regions = placeLeaves(entries, options.target.alignment);
   const planned = new Map(entries.map((entry) => [entry.name, planEntry(entry, emitted, regions)]));
-  const outputOf = (name: EntryName, output: 'logits' | 'next'): Region => {
-    const region = planned.get(name)?.outputs.get(output);
-    if (!region) throw new CompilerBug(`entry ${name} has no ${output}`);
-    return region;
+  const plannedEntry = (name: EntryName): PlanEntry => {
+    const entry = planned.get(name);
+    if (!entry) throw new CompilerBug(`there is no entry ${name}`);
+    return entry;
   };
-  const generating = (name: EntryName): Plan['entries']['decode'] => ({
-    ...fieldsOf(planned, name),
-    outputs: { logits: outputOf(name, 'logits'), next: outputOf(name, 'next') },
-  });
   const [first] = entries;
   const vocabulary = Number(first?.graph.outputs.get('logits')?.type.shape[1]);
   const { weights, state, io } = regions.arenas;
-  const tensors = (placed: readonly Placed[]): Plan['weights'] =>
-    placed.map(({ node, region: { offset, bytes } }) => ({
-      name: isOp(node, 'rope_table') ? leafKey(node) : node.attrs.name,
-      dtype: node.type.dtype,
-      shape: bindShape(node.type.shape, first?.graph.dims ?? {}),
-      offset,
-      bytes,
-    }));
+  const tensor = ({ node, region: { offset, bytes } }: Placed): Plan['weights'][number] => ({
+    name: isOp(node, 'rope_table') ? leafKey(node) : node.attrs.name,
+    dtype: node.type.dtype,
+    shape: bindShape(node.type.shape, first?.graph.dims ?? {}),
+    offset,
+    bytes,
+  });
   const plan: Plan = {
     version: planVersion,
     model: {
@@ -121,20 +105,19 @@ export function makePlan(
       pool: { bytes: Math.max(0, ...entries.map((entry) => entry.pool?.bytes ?? 0)) },
       io: { bytes: io.bytes },
     },
-    inputs: { tokens: regions.tokens, step: regions.step },
-    weights: tensors(regions.weights),
-    state: tensors(regions.states),
-    kernels: emitted.kernels.map((kernel, index) =>
-      sizedKernel(
-        kernel,
-        index,
-        [...planned.values()].map(({ fields }) => fields),
-      ),
-    ),
+    inputs: {
+      tokens: regions.tokens,
+      step: regions.step,
+      sampling: regions.sampling,
+      seed: regions.seed,
+    },
+    weights: regions.weights.map(tensor),
+    state: regions.states.map((placed) => ({ ...tensor(placed), ring: placed.node.type.shape[0] !== 'C' })),
+    kernels: emitted.kernels.map((kernel, index) => sizedKernel(kernel, index, [...planned.values()])),
     entries: {
-      decode: generating('decode'),
-      prefill: generating('prefill'),
-      score: { ...fieldsOf(planned, 'score'), outputs: { logits: outputOf('score', 'logits') } },
+      decode: plannedEntry('decode'),
+      prefill: plannedEntry('prefill'),
+      score: plannedEntry('score'),
     },
   };
   return { plan, memory: regions };
@@ -144,7 +127,7 @@ export function makePlan(
  * A kernel's text is the same wherever it is launched, so no launch needs more of a buffer than the smallest that any
  * launch binds.
  */
-function sizedKernel(kernel: EmittedKernel, index: number, entries: readonly EntryFields[]): PlanKernel {
+function sizedKernel(kernel: EmittedKernel, index: number, entries: readonly PlanEntry[]): PlanKernel {
   const launches = entries
     .flatMap(({ dispatches }) => dispatches)
     .filter((dispatch) => dispatch.kernel === index);
@@ -192,16 +175,18 @@ function placeLeaves(entries: readonly Entry[], alignment: number): Regions {
     }
   }
   const all = [...placed.values()];
-  const outputBytes = (name: string): number =>
-    Math.max(0, ...entries.map(({ graph }) => sizeOf(graph.outputs.get(name), graph.dims)));
   return {
     arenas,
     weights: all.filter(({ node }) => node.op !== 'state'),
     states: all.filter(({ node }) => node.op === 'state'),
-    tokens: arenas.io.place(Math.max(...entries.map(({ graph }) => graph.dims['T'] ?? 1)) * 4),
+    // One more than the context: the id that follows the last token.
+    tokens: arenas.io.place(((entries[0]?.graph.dims['C'] ?? 0) + 1) * 4),
     step: arenas.io.place(8),
-    next: arenas.io.place(outputBytes('next')),
-    logits: arenas.io.place(outputBytes('logits')),
+    sampling: arenas.io.place(samplingFields.length * 4),
+    seed: arenas.io.place(4),
+    logits: arenas.io.place(
+      Math.max(0, ...entries.map(({ graph }) => sizeOf(graph.outputs.get('logits'), graph.dims))),
+    ),
   };
 }
 
@@ -209,7 +194,7 @@ function sizeOf(node: Node | undefined, dims: DimBindings): number {
   return node ? bytesOf(node, dims) : 0;
 }
 
-function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlannedEntry {
+function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlanEntry {
   const { graph } = entry;
   const where = valueRegions(entry, regions);
   const regionOf = (operand: Operand): Region => {
@@ -225,41 +210,63 @@ function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlannedEnt
     const own = entry.epochs.get(kernel) ?? 0;
     const barrier = own !== epoch;
     epoch = own;
+    const bindings = launch.operands.map(regionOf);
+    checkBindings(emitted.kernels[launch.kernel], bindings);
     const { scope, name } = kernel.outputs[0].result.origin;
     return {
       kernel: launch.kernel,
       label: [scope, name ?? kernelName(kernel)].filter(Boolean).join('.'),
       grid: [...launch.grid] as [number, number, number],
       barrier,
-      bindings: launch.operands.map(regionOf),
+      bindings,
     };
   });
+  const logits = graph.outputs.get('logits');
+  if (!logits) throw new CompilerBug(`entry ${entry.name} has no logits`);
   return {
-    fields: {
-      tokens: graph.dims['T'] ?? 1,
-      dispatches,
-      pool: { bytes: entry.pool?.bytes ?? 0, lowerBound: entry.pool?.lowerBound ?? 0 },
-    },
-    outputs: new Map([...graph.outputs].map(([name, node]) => [name, regionOf(node)])),
+    tokens: graph.dims['T'] ?? 1,
+    dispatches,
+    pool: { bytes: entry.pool?.bytes ?? 0, lowerBound: entry.pool?.lowerBound ?? 0 },
+    outputs: { logits: regionOf(logits) },
   };
+}
+
+/** A kernel may write over what it reads only where its text allows that. */
+function checkBindings(kernel: EmittedKernel | undefined, bindings: readonly Region[]): void {
+  const buffers = kernel?.arguments.filter((argument) => argument.kind === 'buffer') ?? [];
+  const overlap = (a: Region, b: Region): boolean =>
+    a.arena === b.arena && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+  buffers.forEach((written, i) => {
+    const target = bindings[i];
+    if (written.access !== 'write' || !target) return;
+    buffers.forEach((other, j) => {
+      const region = bindings[j];
+      if (i === j || !region || !overlap(target, region)) return;
+      if (other.access === 'element' && region.offset === target.offset && region.bytes === target.bytes)
+        return;
+      throw new CompilerBug(`${kernel?.name ?? ''} would write ${written.name} over ${other.name}`);
+    });
+  });
 }
 
 function valueRegions({ graph, kernels, pool }: Entry, regions: Regions): ReadonlyMap<Node, Region> {
   const where = new Map<Node, Region>();
+  const { tokens, sampling, seed } = regions;
+  const inputs: Readonly<Record<string, Region>> = { tokens, sampling, seed };
   const leaves = new Map(
     [...regions.weights, ...regions.states].map(({ node, region }) => [leafKey(node), region]),
   );
   for (const node of graph.nodes) {
     const region = isOp(node, 'weight', 'state', 'rope_table') ? leaves.get(leafKey(node)) : undefined;
     if (region) where.set(node, region);
-    if (isOp(node, 'input') && node.attrs.name === 'tokens') where.set(node, regions.tokens);
+    const input = isOp(node, 'input') ? inputs[node.attrs.name] : undefined;
+    if (input) where.set(node, input);
   }
   for (const { value, offset } of pool?.buffers ?? []) {
     where.set(value, { arena: 'pool', offset, bytes: bytesOf(value, graph.dims) });
   }
   for (const [name, node] of graph.outputs) {
-    const base = name === 'next' ? regions.next : regions.logits;
-    where.set(node, { ...base, bytes: bytesOf(node, graph.dims) });
+    where.set(node, name === 'next' ? tokens : { ...regions.logits, bytes: bytesOf(node, graph.dims) });
   }
   for (const { append } of kernels.flatMap(({ outputs }) => outputs)) {
     const cache = append?.inputs[0];

@@ -8,11 +8,11 @@ import { prologueName } from '../passes/text.js';
 import type { ArgumentList } from './arguments.js';
 import { writeEpilogue } from './epilogue.js';
 import {
+  cacheRow,
   conversion,
   elementType,
   iterationOf,
   rowStart,
-  inParentheses,
   sum,
   times,
   type Iteration,
@@ -92,6 +92,10 @@ export function readsLast({ kernel, layout }: Site): boolean {
   return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromLast));
 }
 
+function readsTokens({ kernel, layout }: Site): boolean {
+  return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromPosition));
+}
+
 /** `; x first: rms_norm; then silu, mul; into the cache`. */
 export function fusedWords({ prologue, outputs }: Kernel): string {
   const words = outputs.map(({ epilogue, append }) => {
@@ -117,8 +121,8 @@ export function writeStore(site: Site, needsStep = false): Record<string, unknow
   const number = kernel.outputs.length > 1 ? String(kernel.outputs.indexOf(output)) : '';
   const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, result.type.dtype);
   const token = iteration.rows > 1 ? 't' : '';
-  const row = append ? inParentheses(sum('step.position', token)) : token;
-  if (needsStep || append || iteration.rows > 1 || readsLast(site)) list.step();
+  const row = append ? cacheRow(sum('step.position', token), append.type.shape[0]) : token;
+  if (needsStep || append || iteration.rows > 1 || readsLast(site) || readsTokens(site)) list.step();
   return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
 }
 

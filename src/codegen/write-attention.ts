@@ -1,6 +1,15 @@
 import { CompilerBug } from '../diagnostic.js';
 import { kernelSteps } from '../passes/text.js';
-import { floatLiteral, isPacked, rowStart, inParentheses, rowStrides, sum, times } from './expression.js';
+import {
+  cacheRow,
+  floatLiteral,
+  isPacked,
+  rowStart,
+  inParentheses,
+  rowStrides,
+  sum,
+  times,
+} from './expression.js';
 import {
   ceilDiv,
   operand,
@@ -47,7 +56,7 @@ export function writeRope(site: Site): Written {
 const attentionBlock = 32;
 
 export function writeAttention(site: Site): Written {
-  const { kernel, layout, target, list, iteration } = site;
+  const { kernel, entry, layout, target, list, iteration } = site;
   const node = anchorOf(kernel, 'attention');
   const [q, k, v] = [0, 1, 2].map((index) => layout.of(operand(node, index)));
   if (!q || !k || !v || !isPacked(k) || !isPacked(v))
@@ -60,17 +69,24 @@ export function writeAttention(site: Site): Written {
   const store = writeStore(site, true);
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
   const { simdWidth } = target;
+  const { scale, window = Infinity } = node.attrs;
+  // A window of the whole context hides nothing.
+  const hides = window < (entry.graph.dims['C'] ?? Infinity);
+  const [cacheRows] = k.shape;
+  const keyRow = (position: string): string => times(cacheRow(position, cacheRows), groups * width);
   const token = iteration.rows > 1 ? 't' : '';
   const group = heads === groups ? 'head' : `head / ${heads / groups}`;
   return {
-    name: nameOf('attention', kernelSteps(kernel), `${heads}x${groups}x${width}`),
-    doc: `Causal attention of ${heads} heads over the cached keys and values of ${groups}`,
+    name: nameOf('attention', kernelSteps(kernel), `${heads}x${groups}x${width}`, hides ? `w${window}` : ''),
+    doc: `Causal attention of ${heads} heads over the ${hides ? `latest ${window} ` : ''}cached keys and values of ${groups}`,
     context: {
       ...store,
       keys: sum('step.position', token, '1'),
       q: sum(qName, rowStart(q, iteration), times('head', rowStrides(q, iteration).at(-2) ?? 0)),
       keyHead: times(inParentheses(group), width),
-      cacheRow: groups * width,
+      begin: hides ? `keys - metal::min(keys, ${window}u)` : '0',
+      keyRow: keyRow('position'),
+      valueRow: keyRow('begin + j'),
       width,
       simdWidth,
       block: attentionBlock,
@@ -82,7 +98,7 @@ export function writeAttention(site: Site): Written {
       held: simdWidth === 1 ? 'j' : `j / ${simdWidth}`,
       perLane: ceilDiv(width, simdWidth),
       dotVector: greatestPowerOfTwo(width, target.vector),
-      scale: floatLiteral(node.attrs.scale ?? 1 / Math.sqrt(width)),
+      scale: floatLiteral(scale ?? 1 / Math.sqrt(width)),
     },
     threads: simdWidth,
     tiles: heads,

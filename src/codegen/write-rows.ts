@@ -1,7 +1,6 @@
 import { CompilerBug } from '../diagnostic.js';
 import { isOp, type Node } from '../ir/graph.js';
 import { kernelSteps } from '../passes/text.js';
-import type { ArgumentList } from './arguments.js';
 import { floatLiteral, iterationOf, rowStart, rowStrides, sum, times } from './expression.js';
 import {
   ceilDiv,
@@ -29,27 +28,33 @@ function rowShape(site: Site, node: Node, minimumPerThread: number) {
 }
 
 /** The row of `node` that a threadgroup works on. */
-function rowLiterals({ layout, target, iteration, list, entry }: Site, node: Node, threads: number) {
+function rowLiterals({ layout, iteration, list, entry }: Site, node: Node, threads: number) {
   const access = layout.of(node);
   const axes = iterationOf(node.type, entry.graph.dims).axes;
   const strides = rowStrides(access, { ...iteration, axes });
   const rows = axes.slice(0, -1).reduce((a, b) => a * b, 1);
   const inRow = rows > 1 ? times('group.y', strides.at(-2) ?? 0) : '';
   const x = sum(list.read('x', access.source, 'f32'), rowStart(access, iteration), inRow);
-  return { x, width: axes.at(-1) ?? 1, threads, simdgroups: threads / target.simdWidth };
+  return { x, width: axes.at(-1) ?? 1, threads };
 }
 
-function acrossSimdgroups(list: ArgumentList, simdgroups: number): readonly object[] {
-  if (simdgroups === 1) return [];
+/** Text of reductions over a threadgroup. */
+export function reductionsOf({ list, target }: Site, threads: number) {
+  const simdgroups = threads / target.simdWidth;
+  list.position('thread_index_in_simdgroup');
+  if (simdgroups === 1)
+    return { sum: (x: string): string => `simd_sum(${x})`, max: (x: string): string => `simd_max(${x})` };
   list.threadgroup('scratch', 'float', simdgroups * 4);
-  list.position('thread_index_in_simdgroup', 'simdgroup_index_in_threadgroup');
-  return [{}];
+  list.position('simdgroup_index_in_threadgroup');
+  const reduce = (how: string, x: string): string =>
+    `threadgroup_${how}<${simdgroups}>(${x}, scratch, lane, simdgroup)`;
+  return { sum: (x: string): string => reduce('sum', x), max: (x: string): string => reduce('max', x) };
 }
 
 /** The factor of a norm over the row that `x` points to, as `factor`, and the weight of element i. */
 export function writeNorm(site: Site, node: Node, threads: number) {
   if (!isOp(node, 'rms_norm')) throw new CompilerBug(`${node.op} is no norm`);
-  const { target, list } = site;
+  const { target } = site;
   const literals = rowLiterals(site, operand(node, 0), threads);
   const { buffer, start, dtype, open, close } = parameter(site, 'gain', operand(node, 1));
   return {
@@ -58,7 +63,7 @@ export function writeNorm(site: Site, node: Node, threads: number) {
     dtype,
     weight: `${open}${buffer}[${sum(start, 'i')}]${close}`,
     vector: target.vector,
-    acrossSimdgroups: acrossSimdgroups(list, literals.simdgroups),
+    total: reductionsOf(site, threads).sum(`pairwise_sum<${target.vector}>(squares)`),
     eps: floatLiteral(node.attrs.eps),
   };
 }
@@ -83,11 +88,12 @@ export function writeSoftmax(site: Site): Written {
   const { kernel, list } = site;
   const { tiles, threads, literals } = rowShape(site, operand(anchorOf(kernel, 'softmax'), 0), 1);
   const store = writeStore(site);
+  const { sum: total, max } = reductionsOf(site, threads);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   return {
     name: nameOf('softmax', kernelSteps(kernel), literals.width),
     doc: `e^x / sum(e^x) over rows of ${literals.width}`,
-    context: { ...store, ...literals, acrossSimdgroups: acrossSimdgroups(list, literals.simdgroups) },
+    context: { ...store, ...literals, greatest: max('most'), total: total('part') },
     threads,
     tiles,
   };

@@ -13,7 +13,8 @@ import { formatType, sameType, type TensorType } from './type.js';
  *  5. outputs and updates are nodes of the graph, and there is an output;
  *  6. an update has the type of its state;
  *  7. a leaf name stands for one leaf;
- *  8. every named dim is T or C.
+ *  8. every named dim is T or C;
+ *  9. every node is needed by an output or an update: there is no dead code.
  * Throws CompilerBug, which names the first that is broken and shows the node.
  */
 export function verifyGraph(graph: Graph, after: string): void {
@@ -43,6 +44,11 @@ export function verifyGraph(graph: Graph, after: string): void {
     if (!seen.has(value)) broken(value, 'an update is not in the graph');
     if (!sameType(state.type, value.type))
       broken(value, `an update of ${formatType(state.type)} has another type`);
+  }
+  const needed = new Set<Node>([...graph.outputs.values(), ...graph.updates.values()]);
+  for (const node of [...graph.nodes].reverse()) {
+    if (!needed.has(node)) broken(node, 'no output or update needs a node');
+    for (const input of node.inputs) needed.add(input);
   }
 }
 

@@ -5,7 +5,8 @@ import type { Dim } from '../ir/type.js';
 
 /**
  * How the elements of a value are found in memory without moving them. Element (t, i, j) of the value lies at
- * offset + row · strides[0] + i · strides[1] + …, where row is t, or the step's last row when `fromLast`.
+ * offset + row · strides[0] + i · strides[1] + …, where row is t, or the step's last row when `fromLast`; counted from
+ * the step's position when `fromPosition`.
  */
 export interface Access {
   /** The value in memory: a kernel's result or a leaf. */
@@ -15,6 +16,7 @@ export interface Access {
   readonly strides: readonly number[];
   readonly offset: number;
   readonly fromLast: boolean;
+  readonly fromPosition: boolean;
 }
 
 const number = (dim: Dim | undefined): number => (typeof dim === 'number' ? dim : Number.NaN);
@@ -29,7 +31,9 @@ export function contiguousStrides(shape: readonly Dim[]): number[] {
 
 function whole(source: Node): Access {
   const { shape } = source.type;
-  return { source, shape, strides: contiguousStrides(shape), offset: 0, fromLast: false };
+  // The ids of all tokens lie in one buffer, those of the step at its position.
+  const fromPosition = isOp(source, 'input') && source.attrs.name === 'tokens';
+  return { source, shape, strides: contiguousStrides(shape), offset: 0, fromLast: false, fromPosition };
 }
 
 /** The access of a view in terms of its input's, or undefined when the elements would have to be moved. */

@@ -10,6 +10,7 @@ export const kernelKinds = [
   'attention',
   'softmax',
   'argmax',
+  'sample',
   'elementwise',
 ] as const;
 export type KernelKind = (typeof kernelKinds)[number];
@@ -42,6 +43,9 @@ export interface Kernel {
 export function resultsOf({ outputs }: Kernel): readonly Node[] {
   return outputs.map(({ result }) => result);
 }
+
+/** Whether a kernel changes the step's record: it draws the next id and moves the position on. */
+export const endsStep = ({ kind }: Kernel): boolean => kind === 'sample';
 
 /** A buffer of the pool and the barrier epochs during which it holds a value, both ends included. */
 export interface PoolBuffer {

@@ -1,9 +1,10 @@
 import { Unsupported } from '../diagnostic.js';
+import { samplingFields } from '../ir/ops/sample.js';
 import { isOp, makeGraph, makeNode, rewrite, type Graph, type Node, type Program } from '../ir/graph.js';
-import { formatType } from '../ir/type.js';
+import { formatType, type Dim } from '../ir/type.js';
 
 export interface CacheOptions {
-  /** Tokens that the cache holds. */
+  /** Tokens that a text may have. */
   readonly context: number;
   /** Most tokens of one prefill step. */
   readonly chunk: number;
@@ -11,21 +12,19 @@ export interface CacheOptions {
 
 /**
  * Turns the stateless model over T tokens into the entry points that generation needs. Keys and values of every
- * causal attention are appended to state tensors f32[C, G, D] at `position`, and attention reads those:
- *   decode   one token  → its logits and the greedy next id
- *   prefill  ≤ chunk tokens → the last token's logits and the greedy next id
+ * causal attention are appended to state tensors f32[C, G, D] at `position`, and attention reads those. With a window
+ * they are rings f32[R, G, D] of R = window + chunk rows, where R < C: the oldest key that the first token of a step
+ * sees is not yet overwritten by the last, and a step may begin up to `chunk` tokens before the end of the text.
+ *   decode   one token  → its logits and the next id
+ *   prefill  ≤ chunk tokens → the last token's logits and the next id
  *   score    ≤ chunk tokens → the logits of every token
  */
 export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): Program {
   const position = makeNode('input', [], { name: 'position', dtype: 'i32', shape: [] });
   const updates = new Map<Extract<Node, { readonly op: 'state' }>, Node>();
-  const appended = (x: Node, name: string): Node => {
-    const cache = makeNode(
-      'state',
-      [],
-      { name, dtype: 'f32', shape: ['C', ...x.type.shape.slice(1)] },
-      x.origin,
-    );
+  const appended = (x: Node, name: string, rows: Dim): Node => {
+    const shape = [rows, ...x.type.shape.slice(1)];
+    const cache = makeNode('state', [], { name, dtype: 'f32', shape }, x.origin);
     const append = makeNode('cache_append', [cache, x, position], {}, { ...x.origin, name: undefined });
     if (isOp(cache, 'state')) updates.set(cache, append);
     return append;
@@ -52,23 +51,34 @@ export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): P
         notes: ['pass { causal: true }'],
       });
     }
+    const { window } = node.attrs;
+    const rows = window !== undefined && window + chunk < context ? window + chunk : 'C';
     const index = attentions++;
-    const inputs = [q, appended(k, `k_cache.${index}`), appended(v, `v_cache.${index}`), position];
+    const inputs = [
+      q,
+      appended(k, `k_cache.${index}`, rows),
+      appended(v, `v_cache.${index}`, rows),
+      position,
+    ];
     return makeNode('attention', inputs, node.attrs, node.origin);
   });
   const logits = cached.outputs.get('logits');
   if (!logits) throw new Unsupported(`model ${graph.name} has no logits`);
   const entry = (tokens: number, outputs: readonly (readonly [string, Node])[]): Graph =>
     makeGraph({ name: graph.name, outputs: new Map(outputs), updates, dims: { T: tokens, C: context } });
-  const greedy = (row: Node): readonly (readonly [string, Node])[] => [
+  const tokens = cached.nodes.find((node) => isOp(node, 'input') && node.attrs.name === 'tokens');
+  if (!tokens) throw new Unsupported(`the logits of model ${graph.name} do not depend on its tokens`);
+  const sampling = makeNode('input', [], { name: 'sampling', dtype: 'f32', shape: [samplingFields.length] });
+  const seed = makeNode('input', [], { name: 'seed', dtype: 'i32', shape: [] });
+  const sampled = (row: Node): readonly (readonly [string, Node])[] => [
     ['logits', row],
-    ['next', makeNode('argmax', [row], {})],
+    ['next', makeNode('sample', [row, tokens, position, sampling, seed], {})],
   ];
   return {
     name: graph.name,
     entries: new Map([
-      ['decode', entry(1, greedy(logits))],
-      ['prefill', entry(chunk, greedy(makeNode('last', [logits], {})))],
+      ['decode', entry(1, sampled(logits))],
+      ['prefill', entry(chunk, sampled(makeNode('last', [logits], {})))],
       ['score', entry(chunk, [['logits', logits]])],
     ]),
   };

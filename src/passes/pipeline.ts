@@ -3,17 +3,30 @@ import type { Graph } from '../ir/graph.js';
 import { formatGraph } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
 import type { Entry, EntryPass } from './entry.js';
+import { foldConstants } from './fold-constants.js';
 import { fuseLayers } from './fuse-layers.js';
 import { insertKvCache, type CacheOptions } from './insert-kv-cache.js';
 import { narrowLast } from './narrow-last.js';
 import { planPool } from './plan-pool.js';
 import { schedule } from './schedule.js';
+import { shareSubexpressions } from './share-subexpressions.js';
 import type { Target } from './target.js';
 import { formatEntry } from './text.js';
 import { verifyEntry } from './verify.js';
 
-/** What happens to each entry point, in order, once insert-kv-cache has made them from the model. */
-export const entryPasses: readonly EntryPass[] = [narrowLast, fuseLayers, schedule, planPool];
+/**
+ * What happens to each entry point, in order, once insert-kv-cache has made them from the model. Folding makes alike
+ * what was written differently, so sharing comes after it; nothing that is shared can be folded again. Narrowing comes
+ * after both: of two equal values it could take the last row of one and leave the other whole.
+ */
+export const entryPasses: readonly EntryPass[] = [
+  foldConstants,
+  shareSubexpressions,
+  narrowLast,
+  fuseLayers,
+  schedule,
+  planPool,
+];
 
 /** The names `--dump` and `--stop-after` take; `load` is the graph as the user wrote it. */
 export const stageNames: readonly string[] = [

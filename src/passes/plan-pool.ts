@@ -1,9 +1,10 @@
 import type { Node } from '../ir/graph.js';
 import { bindShape, bytesPerElement, elementCount, type DimBindings } from '../ir/type.js';
-import { kernelSources, layoutOf } from './access.js';
 import type { EntryPass, PoolBuffer, PoolPlan } from './entry.js';
+import { slotsOf } from './lifetimes.js';
 
-type Lifetime = Omit<PoolBuffer, 'offset'>;
+/** Bytes needed from one epoch to another, both included. */
+export type Span = Pick<PoolBuffer, 'bytes' | 'firstEpoch' | 'lastEpoch'>;
 
 /**
  * Gives every transient value an offset in one static pool. Values whose lifetimes share an epoch get disjoint
@@ -12,10 +13,14 @@ type Lifetime = Omit<PoolBuffer, 'offset'>;
 export const planPool: EntryPass = {
   name: 'plan-pool',
   doc: 'give every transient buffer an offset in one static pool',
-  run: (entry, { target }) => ({
-    ...entry,
-    pool: placeBuffers(lifetimes(entry, target.alignment), target.alignment),
-  }),
+  run: (entry, { target }) => {
+    const slots = slotsOf(entry, target.alignment);
+    const { offsets, ...pool } = placeBuffers(slots, target.alignment);
+    const buffers = slots.flatMap(({ values }, i) =>
+      values.map((lifetime) => ({ ...lifetime, offset: offsets[i] ?? 0 })),
+    );
+    return { ...entry, pool: { ...pool, buffers } };
+  },
 };
 
 export function bytesOf(node: Node, dims: DimBindings): number {
@@ -24,29 +29,14 @@ export function bytesOf(node: Node, dims: DimBindings): number {
 
 export const alignUp = (bytes: number, alignment: number): number => Math.ceil(bytes / alignment) * alignment;
 
-/** Outputs live outside the pool, where the host reads them; appended values live in their cache. */
-function lifetimes(entry: Parameters<EntryPass['run']>[0], alignment: number): Lifetime[] {
-  const layout = layoutOf(entry);
-  const outputs = new Set(entry.graph.outputs.values());
-  const lastUse = new Map<Node, number>();
-  for (const kernel of entry.kernels) {
-    for (const source of kernelSources(kernel, layout)) lastUse.set(source, entry.epochs.get(kernel) ?? 0);
-  }
-  return entry.kernels.flatMap((kernel) => {
-    const firstEpoch = entry.epochs.get(kernel) ?? 0;
-    return kernel.outputs
-      .filter(({ append, result }) => !append && !outputs.has(result))
-      .map(({ result }) => {
-        const bytes = alignUp(bytesOf(result, entry.graph.dims), alignment);
-        return { value: result, bytes, firstEpoch, lastEpoch: lastUse.get(result) ?? firstEpoch };
-      });
-  });
-}
-
-/** Places buffers, all of them multiples of `alignment` bytes. */
-export function placeBuffers(buffers: readonly Lifetime[], alignment: number): PoolPlan {
-  const placed: PoolBuffer[] = [];
-  for (const buffer of [...buffers].sort((a, b) => b.bytes - a.bytes)) {
+/** Places buffers, all of them multiples of `alignment` bytes; the offsets are in their order. */
+export function placeBuffers(
+  buffers: readonly Span[],
+  alignment: number,
+): { readonly offsets: readonly number[] } & Omit<PoolPlan, 'buffers'> {
+  const placed: (Span & { readonly offset: number; readonly index: number })[] = [];
+  const bySize = buffers.map((buffer, index) => ({ ...buffer, index })).sort((a, b) => b.bytes - a.bytes);
+  for (const buffer of bySize) {
     const rivals = placed
       .filter((other) => other.firstEpoch <= buffer.lastEpoch && buffer.firstEpoch <= other.lastEpoch)
       .sort((a, b) => a.offset - b.offset);
@@ -57,14 +47,16 @@ export function placeBuffers(buffers: readonly Lifetime[], alignment: number): P
     }
     placed.push({ ...buffer, offset });
   }
+  const offsets = new Array<number>(buffers.length).fill(0);
+  for (const { index, offset } of placed) offsets[index] = offset;
   return {
-    buffers: placed,
+    offsets,
     bytes: placed.reduce((end, buffer) => Math.max(end, buffer.offset + buffer.bytes), 0),
     lowerBound: maxLive(buffers),
   };
 }
 
-function maxLive(buffers: readonly Lifetime[]): number {
+function maxLive(buffers: readonly Span[]): number {
   const change = new Map<number, number>();
   for (const { bytes, firstEpoch, lastEpoch } of buffers) {
     change.set(firstEpoch, (change.get(firstEpoch) ?? 0) + bytes);

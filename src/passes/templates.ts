@@ -24,6 +24,7 @@ export const kindOf: { readonly [N in OpName]: KernelKind | undefined } = {
   softmax: 'softmax',
   last: undefined,
   argmax: 'argmax',
+  sample: 'sample',
 };
 
 /** What a template accepts inside its border. */
@@ -59,6 +60,7 @@ export const templates: { readonly [K in KernelKind]: Template } = {
   attention: { ...plain, needs: 'attention needs whole heads of' },
   softmax: { ...plain, needs: 'a reduction over rows needs all of' },
   argmax: { ...plain, epilogue: false, needs: 'a reduction over rows needs all of' },
+  sample: { ...plain, epilogue: false, needs: 'a reduction over rows needs all of' },
   elementwise: { ...plain, needs: 'its reader is computed with another operand than' },
 };
 

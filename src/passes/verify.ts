@@ -4,7 +4,9 @@ import { ops } from '../ir/ops/index.js';
 import { formatNode, valueNames } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
 import { kernelSources, layoutOf } from './access.js';
-import { resultsOf, type Entry } from './entry.js';
+import { endsStep, resultsOf, type Entry } from './entry.js';
+import { overwrites } from './in-place.js';
+import { transientValues } from './lifetimes.js';
 import { bytesOf } from './plan-pool.js';
 
 /**
@@ -12,11 +14,13 @@ import { bytesOf } from './plan-pool.js';
  *  1. every node that must be computed is inside exactly one kernel, and views inside at most one;
  *  2. only a kernel's results are read outside of it, and each is inside it.
  * Once there are epochs:
- *  3. what a kernel reads was made in an earlier epoch, and kernels are listed by epoch.
+ *  3. what a kernel reads was made in an earlier epoch, and kernels are listed by epoch;
+ *  4. the kernel that ends the step has the last epoch to itself.
  * Once there is a pool:
- *  4. every transient result has a buffer that holds it, inside the pool and aligned;
- *  5. a buffer is kept from the epoch that makes its value to the last that reads it;
- *  6. buffers that are alive in the same epoch do not overlap.
+ *  5. every transient result has a buffer that holds it, inside the pool and aligned;
+ *  6. a buffer is kept from the epoch that makes its value to the last that reads it;
+ *  7. buffers that are alive in the same epoch do not overlap, but for a result that is written over an operand, each
+ *     element by the thread that alone has read it.
  */
 export function verifyEntry(entry: Entry, after: string, alignment: number): void {
   verifyGraph(entry.graph, `${after} (${entry.name})`);
@@ -59,6 +63,16 @@ function verifyEpochs(entry: Entry, after: string): void {
     entry.kernels.flatMap((kernel) => resultsOf(kernel).map((result) => [result, entry.epochs.get(kernel)])),
   );
   let previous = 0;
+  const last = Math.max(...entry.epochs.values());
+  const together = [...entry.epochs].filter(([, epoch]) => epoch === last).map(([kernel]) => kernel);
+  const ending = entry.kernels.find(endsStep);
+  if (ending && (together.length > 1 || !together.includes(ending)))
+    bug(
+      entry,
+      after,
+      'the kernel that ends the step is not alone in the last epoch',
+      ending.outputs[0].result,
+    );
   for (const kernel of entry.kernels) {
     const epoch = entry.epochs.get(kernel);
     if (epoch === undefined || epoch < previous)
@@ -74,15 +88,11 @@ function verifyEpochs(entry: Entry, after: string): void {
 
 function verifyPool(entry: Entry, after: string, alignment: number): void {
   const { buffers = [], bytes = 0 } = entry.pool ?? {};
-  const outputs = new Set(entry.graph.outputs.values());
   const buffered = new Set(buffers.map((buffer) => buffer.value));
-  for (const kernel of entry.kernels) {
-    for (const { append, result } of kernel.outputs) {
-      const transient = !append && !outputs.has(result);
-      if (transient && !buffered.has(result)) bug(entry, after, 'a result has no buffer', result);
-    }
-  }
+  for (const value of transientValues(entry))
+    if (!buffered.has(value)) bug(entry, after, 'a result has no buffer', value);
   const uses = epochsOfUse(entry);
+  const over = overwrites(entry, layoutOf(entry), transientValues(entry));
   for (const [i, a] of buffers.entries()) {
     if (a.offset % alignment !== 0 || a.offset < 0 || a.offset + a.bytes > bytes) {
       bug(
@@ -101,7 +111,9 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
     }
     for (const b of buffers.slice(i + 1)) {
       const together = a.firstEpoch <= b.lastEpoch && b.firstEpoch <= a.lastEpoch;
-      if (together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) {
+      const overwritten =
+        a.offset === b.offset && (over.get(b.value) === a.value || over.get(a.value) === b.value);
+      if (together && !overwritten && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) {
         bug(entry, after, `two live buffers overlap at ${Math.max(a.offset, b.offset)}`, b.value);
       }
     }

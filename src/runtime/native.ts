@@ -64,14 +64,21 @@ export interface ProgramSpec {
   readonly cache: string;
   /** C++ compiler to use; when absent, the first suitable clang on PATH. */
   readonly clang?: string;
+  /**
+   * For tests: a seed (uint32). With it, threadgroups of dispatches that no barrier separates run interleaved in a
+   * random order, and so do the lanes and simdgroups of a threadgroup where Metal leaves their order open. The order
+   * follows from the seed and the number of the submission. Results of a correct program do not depend on it.
+   */
+  readonly shuffle?: number;
 }
 
 export interface NativeStats {
   /** Device allocations since the program was created, creation included. */
   readonly allocations: number;
   readonly allocatedBytes: number;
-  /** Dispatch lists handed to the device. */
+  /** Calls of `submit` that the device ran. */
   readonly submissions: number;
+  /** Dispatches of all steps of all submissions. */
   readonly dispatches: number;
 }
 
@@ -86,8 +93,11 @@ export interface NativeProgram {
   read(arena: number, offset: number, into: Uint8Array): void;
   /** Fills an arena with zero bytes. */
   clear(arena: number): void;
-  /** Runs one entry as one submission, off the JavaScript thread. One submission at a time. */
-  submit(entry: number): Promise<void>;
+  /**
+   * Runs one entry as one submission, off the JavaScript thread: `steps` times (1, the default, to 2^20), each time after
+   * the last one has finished. Nothing but what the kernels write changes between steps. One submission at a time.
+   */
+  submit(entry: number, steps?: number): Promise<void>;
   stats(): NativeStats;
   /** Frees everything; later calls throw `UPGC_CLOSED`. Waits for nothing: throws `UPGC_BUSY` during a submission. */
   close(): void;

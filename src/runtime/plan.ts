@@ -6,7 +6,7 @@ import { shown } from '../input-file.js';
 
 /** The contract between compiler and runtime: plan.json of a build folder. */
 
-export const planVersion = 1;
+export const planVersion = 2;
 
 /** Buffers start at multiples of this many bytes, on every device. */
 export const bindingAlignment = 16;
@@ -37,6 +37,11 @@ const argumentSchema = z.discriminatedUnion('kind', [
     kind: z.literal('buffer'),
     name: identifier,
     index: z.int().min(0).max(30),
+    /**
+     * `read`; `element`: read, but each element only by the thread that then stores the result's element of that place,
+     * so that both may be bound to one region; `write`: may be changed, and read too.
+     */
+    access: z.enum(['read', 'element', 'write']),
     /** The least that may be bound: what the kernel's text may touch. */
     bytes: count,
   }),
@@ -69,20 +74,18 @@ const dispatchSchema = z.strictObject({
   bindings: z.array(regionSchema),
 });
 
-const entryFields = {
+/**
+ * Runs the step's tokens: reads their ids, appends to the caches. `score` leaves the logits of every token; the others
+ * those of the last, draw an id, store it in `inputs.tokens` after the step's, and move `inputs.step` on to it: the next
+ * step of `decode` can follow without the host.
+ */
+const entrySchema = z.strictObject({
   /** Most tokens of one step. */
   tokens: count,
   dispatches: z.array(dispatchSchema),
   pool: z.strictObject({ bytes, lowerBound: bytes }),
-};
-
-/** Logits f32[tokens, vocabulary]. */
-const scoringSchema = z.strictObject({ ...entryFields, outputs: z.strictObject({ logits: regionSchema }) });
-
-/** The last token's logits f32[1, vocabulary], and i32[1], the greedy next id. */
-const generatingSchema = z.strictObject({
-  ...entryFields,
-  outputs: z.strictObject({ logits: regionSchema, next: regionSchema }),
+  /** f32[rows, vocabulary]. */
+  outputs: z.strictObject({ logits: regionSchema }),
 });
 
 const tensorSchema = z.strictObject({
@@ -92,6 +95,9 @@ const tensorSchema = z.strictObject({
   offset: bytes,
   bytes,
 });
+
+/** Keys or values of earlier tokens, a row for each position; a ring has fewer rows and keeps the latest positions. */
+const stateSchema = tensorSchema.extend({ ring: z.boolean().default(false) });
 
 const planObject = z.strictObject({
   version: z.literal(planVersion),
@@ -103,7 +109,7 @@ const planObject = z.strictObject({
   }),
   target: z.enum(['metal', 'cpu']),
   simdWidth: z.union([z.literal(1), z.literal(32)]),
-  /** Tokens that the caches hold. */
+  /** Most tokens of a text. */
   context: count,
   arenas: z.strictObject({
     weights: z.strictObject({
@@ -115,12 +121,20 @@ const planObject = z.strictObject({
     pool: z.strictObject({ bytes }),
     io: z.strictObject({ bytes }),
   }),
-  /** Where the host writes before a step: i32[tokens] ids, and { uint position; uint tokens }. */
-  inputs: z.strictObject({ tokens: regionSchema, step: regionSchema }),
+  /**
+   * Where the host writes before a step: `tokens` i32[context + 1], the ids of the text by position; `step`
+   * { uint position; uint tokens }; `sampling` f32[4], temperature, top-k, top-p and min-p; `seed` i32[1].
+   */
+  inputs: z.strictObject({
+    tokens: regionSchema,
+    step: regionSchema,
+    sampling: regionSchema,
+    seed: regionSchema,
+  }),
   weights: z.array(tensorSchema),
-  state: z.array(tensorSchema),
+  state: z.array(stateSchema),
   kernels: z.array(kernelSchema),
-  entries: z.strictObject({ decode: generatingSchema, prefill: generatingSchema, score: scoringSchema }),
+  entries: z.strictObject({ decode: entrySchema, prefill: entrySchema, score: entrySchema }),
 });
 
 /** What parts of a plan say of each other. The native side checks what bindings and kernels say of memory. */
@@ -133,11 +147,12 @@ export const planSchema = planObject.superRefine((plan, check) => {
     ['simdWidth'],
     `does not fit target ${plan.target}`,
   );
-  plan.state.forEach(({ shape }, i) => {
+  plan.state.forEach(({ shape, ring }, i) => {
+    const [rows = 0] = shape;
     expect(
-      shape[0] === plan.context,
+      ring ? rows > 0 && rows < plan.context : rows === plan.context,
       ['state', i, 'shape'],
-      `must hold the context of ${plan.context} tokens`,
+      `must hold ${ring ? 'less than ' : ''}the context of ${plan.context} tokens`,
     );
   });
   for (const [name, entry] of Object.entries(plan.entries)) {
@@ -145,13 +160,12 @@ export const planSchema = planObject.superRefine((plan, check) => {
     const logits = rows * plan.model.vocabulary * 4;
     const at = ['entries', name];
     expect(entry.outputs.logits.bytes === logits, [...at, 'outputs', 'logits', 'bytes'], `must be ${logits}`);
-    expect(
-      plan.inputs.tokens.bytes >= entry.tokens * 4,
-      [...at, 'tokens'],
-      'is more than inputs.tokens holds',
-    );
+    expect(entry.tokens <= plan.context, [...at, 'tokens'], `is more than the context of ${plan.context}`);
   }
-  expect(plan.inputs.step.bytes === 8, ['inputs', 'step', 'bytes'], 'must be 8');
+  const inputBytes = { tokens: (plan.context + 1) * 4, step: 8, sampling: 16, seed: 4 };
+  for (const [name, bytes] of Object.entries(inputBytes) as [keyof typeof inputBytes, number][]) {
+    expect(plan.inputs[name].bytes === bytes, ['inputs', name, 'bytes'], `must be ${bytes}`);
+  }
 });
 
 export type Plan = z.output<typeof planObject>;

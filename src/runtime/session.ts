@@ -13,7 +13,7 @@ import {
   type Plan,
   type Region,
 } from './plan.js';
-import { Sampler } from './sampler.js';
+import { samplingOf, type Sampling, type SamplingOptions } from './sampling.js';
 import { openTokenizer, type TextTokenizer } from './tokenizer.js';
 
 export interface OpenOptions {
@@ -21,19 +21,18 @@ export interface OpenOptions {
   readonly device?: string;
   /** C++ compiler for the CPU device; by default the first suitable clang on PATH. */
   readonly clang?: string;
+  /**
+   * For tests: a seed (uint32) for the order of everything that the plan and Metal leave in any order. Results of a
+   * correct plan do not depend on it. Slow.
+   */
+  readonly shuffle?: number;
 }
 
-export interface GenerateOptions {
+export interface GenerateOptions extends SamplingOptions {
   /** By default as many as the context holds. */
   readonly maxTokens?: number;
-  /** Always take the likeliest token. */
-  readonly greedy?: boolean;
   /** Go on after an end-of-sequence token. */
   readonly ignoreEos?: boolean;
-  /** Divides the logits before sampling; 1 by default. */
-  readonly temperature?: number;
-  /** Seed of the sampler; by default a random one. */
-  readonly seed?: number;
 }
 
 export interface GeneratedToken {
@@ -83,7 +82,7 @@ export class Session {
    */
   static async open(dir: string, options: OpenOptions = {}): Promise<Session> {
     const plan = readPlan(dir);
-    const spec = programSpec(dir, plan, options.clang);
+    const spec = programSpec(dir, plan, options);
     const tokenizer = openTokenizer(dir);
     const addon = loadAddon();
     const device = chooseDevice(addon, options.device ?? 'auto');
@@ -103,16 +102,11 @@ export class Session {
     tokens: readonly number[],
     options: GenerateOptions = {},
   ): AsyncGenerator<GeneratedToken, void> {
-    const { maxTokens = Infinity, greedy = false, ignoreEos = false, temperature = 1, seed } = options;
-    checkOption(
-      'maxTokens',
-      maxTokens,
-      maxTokens === Infinity || Number.isInteger(maxTokens),
-      'a whole number',
-    );
-    checkOption('temperature', temperature, Number.isFinite(temperature), 'a number');
+    const { maxTokens = Infinity, ignoreEos = false } = options;
+    if (maxTokens < 0 || (maxTokens !== Infinity && !Number.isInteger(maxTokens)))
+      throw new UserError(`maxTokens must be a whole number, at least 0, not ${maxTokens}`);
+    const sampling = samplingOf(options);
     const ends = new Set(ignoreEos ? [] : this.plan.model.eosTokens);
-    const sampler = greedy ? undefined : new Sampler(temperature, seed);
     const text = this.tokenizer?.stream();
     const turn = this.beginTurn();
     this.checkTokens([...this.pending, ...tokens]);
@@ -120,13 +114,21 @@ export class Session {
     // Whether a first token begins a text, and so loses its leading space, depends on what came before.
     for (const id of this.pending) text?.push(id);
     const fits = (): boolean => this.position + this.pending.length <= this.plan.context;
-    for (let produced = 1; produced <= maxTokens && fits(); produced++) {
-      const id = await this.whileBusy(() => this.step(sampler));
-      this.pending.push(id);
-      if (ends.has(id)) return;
-      const piece = text?.push(id) ?? '';
-      yield { id, text: produced < maxTokens && fits() ? piece : piece + (text?.end() ?? '') };
-      if (turn !== this.turn) return;
+    let burst = 1;
+    for (let produced = 0; produced < maxTokens && fits();) {
+      const started = performance.now();
+      const ids = await this.whileBusy(() => this.next(sampling, Math.min(burst, maxTokens - produced)));
+      burst = burstAfter(burst, (performance.now() - started) / ids.length);
+      const start = this.position;
+      for (const [i, id] of ids.entries()) {
+        // Steps that ran ahead of what the caller takes are forgotten: the next ones overwrite what they stored.
+        this.position = start + i;
+        this.pending = [id];
+        if (ends.has(id)) return;
+        const piece = text?.push(id) ?? '';
+        yield { id, text: ++produced < maxTokens && fits() ? piece : piece + (text?.end() ?? '') };
+        if (turn !== this.turn) return;
+      }
     }
   }
 
@@ -146,6 +148,7 @@ export class Session {
       for (let start = 0; start < tokens.length; start += chunk) {
         const part = tokens.slice(start, start + chunk);
         await this.submit('score', part);
+        this.position += part.length;
         this.readRegion(
           outputs.logits,
           logits.subarray(start * vocabulary, (start + part.length) * vocabulary),
@@ -229,35 +232,52 @@ export class Session {
     }
   }
 
-  /** Runs the pending tokens through the model and picks the next id. */
-  private async step(sampler: Sampler | undefined): Promise<number> {
-    const { entries, model } = this.plan;
-    const name = this.pending.length === 1 ? 'decode' : 'prefill';
-    while (this.pending.length > 0) {
-      const part = this.pending.slice(0, entries[name].tokens);
-      await this.submit(name, part);
-      this.pending.splice(0, part.length);
+  /**
+   * Runs the pending tokens through the model and draws the ids that follow: one, or up to `most` when every step reads
+   * just the id that the last one drew. Moves `position` on to the first of them.
+   */
+  private async next(sampling: Sampling, most: number): Promise<Int32Array> {
+    this.writeRegion(this.plan.inputs.sampling, sampling.parameters);
+    this.writeRegion(this.plan.inputs.seed, sampling.seed);
+    const { context, entries } = this.plan;
+    if (this.pending.length === 1) {
+      const steps = Math.min(most, context - this.position);
+      await this.submit('decode', this.pending, steps);
+      this.pending = [];
+      return this.readIds(++this.position, steps);
     }
-    const { logits, next } = entries[name].outputs;
-    if (sampler) return sampler.pick(this.readRegion(logits, new Float32Array(model.vocabulary)));
-    return this.readRegion(next, new Int32Array(1))[0] ?? 0;
+    while (this.pending.length > 0) {
+      const part = this.pending.slice(0, entries.prefill.tokens);
+      await this.submit('prefill', part);
+      this.pending.splice(0, part.length);
+      this.position += part.length;
+    }
+    return this.readIds(this.position, 1);
   }
 
-  /** One submission over tokens that follow the text so far. */
-  private async submit(entry: EntryName, tokens: readonly number[]): Promise<void> {
+  /** One submission over tokens that follow the text so far, and the `steps` - 1 tokens that follow them. */
+  private async submit(entry: EntryName, tokens: readonly number[], steps = 1): Promise<void> {
     const { inputs } = this.plan;
-    this.writeRegion(inputs.tokens, Int32Array.from(tokens));
+    this.writeRegion(inputs.tokens, Int32Array.from(tokens), this.position);
     this.writeRegion(inputs.step, Uint32Array.of(this.position, tokens.length));
     try {
-      await this.program.submit(entryNames.indexOf(entry));
+      await this.program.submit(entryNames.indexOf(entry), steps);
     } catch (error) {
       throw fromNative(error);
     }
-    this.position += tokens.length;
   }
 
-  private writeRegion(region: Region, data: Int32Array | Uint32Array): void {
-    this.program.write(arenaNames.indexOf(region.arena), region.offset, bytesOf(data));
+  /** Ids of the text from a position on. */
+  private readIds(position: number, count: number): Int32Array {
+    const { arena, offset } = this.plan.inputs.tokens;
+    const ids = new Int32Array(count);
+    this.program.read(arenaNames.indexOf(arena), offset + position * 4, bytesOf(ids));
+    return ids;
+  }
+
+  /** Writes 4-byte elements from the `start`-th on. */
+  private writeRegion(region: Region, data: Float32Array | Int32Array | Uint32Array, start = 0): void {
+    this.program.write(arenaNames.indexOf(region.arena), region.offset + start * 4, bytesOf(data));
   }
 
   private readRegion<A extends Float32Array | Int32Array>(region: Region, into: A): A {
@@ -269,8 +289,12 @@ export class Session {
 const bytesOf = (data: Float32Array | Int32Array | Uint32Array): Uint8Array =>
   new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
-function checkOption(name: string, value: number, kind: boolean, expected: string): void {
-  if (!kind || value < 0) throw new UserError(`${name} must be ${expected}, at least 0, not ${value}`);
+/** Decode steps of one submission: as many as take about this long in ms, so that text still flows. */
+const burstMs = 10;
+const mostBurst = 32;
+
+function burstAfter(burst: number, msPerStep: number): number {
+  return Math.max(1, Math.min(mostBurst, 2 * burst, Math.floor(burstMs / msPerStep)));
 }
 
 function chooseDevice(addon: NativeAddon, wanted: string): string {
@@ -283,7 +307,7 @@ function chooseDevice(addon: NativeAddon, wanted: string): string {
 }
 
 /** The plan and the files beside it as the native side takes them. */
-export function programSpec(dir: string, plan: Plan, clang?: string): ProgramSpec {
+export function programSpec(dir: string, plan: Plan, options: OpenOptions = {}): ProgramSpec {
   const weights = path.join(dir, buildFiles.weights);
   const kernels = path.join(dir, buildFiles.kernels);
   if (!plan.arenas.weights.packed) {
@@ -343,6 +367,7 @@ export function programSpec(dir: string, plan: Plan, clang?: string): ProgramSpe
     })),
     headers: mslHeaders,
     cache: cacheFolder(),
-    ...(clang === undefined ? {} : { clang }),
+    ...(options.clang === undefined ? {} : { clang: options.clang }),
+    ...(options.shuffle === undefined ? {} : { shuffle: options.shuffle }),
   };
 }

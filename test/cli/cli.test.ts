@@ -128,7 +128,7 @@ describe('upgc compile', () => {
       stdout: '',
       stderr:
         "error: there is no pass 'fuse-layer'; did you mean 'fuse-layers'?\n" +
-        ' note: passes: load, insert-kv-cache, narrow-last, fuse-layers, schedule, plan-pool\n',
+        ' note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool\n',
     });
     expect(existsSync(out)).toBe(false);
   });

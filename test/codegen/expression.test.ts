@@ -4,6 +4,7 @@ import * as dsl from '../../src/ir/dsl.js';
 import { makeNode, makeGraph, type Node } from '../../src/ir/graph.js';
 import { f32, type DimBindings } from '../../src/ir/type.js';
 import {
+  cacheRow,
   elementIndex,
   floatLiteral,
   isPacked,
@@ -38,6 +39,13 @@ const split = (value: Node, sizes: number[], part: number): Node =>
   makeNode('split', [value], { sizes, part });
 const reshape = (value: Node, ...shape: (number | string)[]): Node => makeNode('reshape', [value], { shape });
 const last = (value: Node): Node => makeNode('last', [value], {});
+
+describe('cacheRow', () => {
+  it('is the position where the cache holds the context, and wraps where it does not', () => {
+    expect(['p', 'p + t'].map((position) => cacheRow(position, 'C'))).toEqual(['p', '(p + t)']);
+    expect(['p', 'p + t'].map((position) => cacheRow(position, 40))).toEqual(['(p % 40)', '((p + t) % 40)']);
+  });
+});
 
 describe('elementIndex', () => {
   it('of a whole row', () => {

@@ -10,6 +10,8 @@ it.each([
   ['llama', 'random-llama', 'metal'],
   ['phi4', 'random-phi3', 'cpu'],
   ['phi4', 'random-phi3', 'metal'],
+  ['phi4', 'random-phi3-sliding', 'cpu'],
+  ['phi4', 'random-phi3-sliding', 'metal'],
 ] as const)(
   'models/%s.graph.ts computes what transformers does: %s, target %s',
   async (model, folder, target) => {
@@ -17,7 +19,7 @@ it.each([
     const out = path.join(sharedFolder(), `${folder}-${target}`);
     await compile({ model: `models/${model}.graph.ts`, weights: `test/fixtures/${folder}`, target, out });
     const session = await Session.open(out);
-    expect(golden.inputIds).toHaveLength(96);
+    expect(golden.inputIds.length).toBeGreaterThanOrEqual(96);
     const largest = golden.logits.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
     const difference = largestDifference(await session.score(golden.inputIds), golden.logits);
     expect(difference).toBeLessThanOrEqual(2e-3 * Math.max(1, largest / 10));

@@ -128,9 +128,11 @@ describe('cache_append', () => {
     expect([...cache.data], 'the old cache is not touched').toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   });
 
-  it('refuses rows past the end of the cache', () => {
-    const x = array([2, 1, 2], [0, 0, 0, 0]);
-    expect(() => evaluate('cache_append', [cache, x, position(3)], {})).toThrow(RangeError);
+  it('goes on at the first row after the last', () => {
+    const x = array([3, 1, 2], [-1, -2, -3, -4, -5, -6]);
+    expect(evaluate('cache_append', [cache, x, position(7)], {}).values, 'positions 7, 8 and 9').toEqual([
+      -3, -4, -5, -6, 5, 6, -1, -2,
+    ]);
   });
 });
 
@@ -144,6 +146,7 @@ describe('attention', () => {
     readonly start: number;
     readonly causal: boolean;
     readonly scale: number;
+    readonly window?: number;
   }
 
   /** The formula, over whole score rows: softmax without the shift, hidden keys weighted 0. */
@@ -156,7 +159,7 @@ describe('attention', () => {
           data.slice((j * c.groups + group) * c.width, (j * c.groups + group + 1) * c.width);
         const query = q.slice((t * c.heads + h) * c.width, (t * c.heads + h + 1) * c.width);
         const weights = Array.from({ length: c.keys }, (_, j) =>
-          c.causal && j > c.start + t
+          c.causal && (j > c.start + t || j <= c.start + t - (c.window ?? Infinity))
             ? 0
             : Math.exp(c.scale * row(k, j).reduce((sum, key, i) => sum + key * (query[i] ?? 0), 0)),
         );
@@ -187,6 +190,10 @@ describe('attention', () => {
     ['one key-value head', { ...base, heads: 4, groups: 1 }],
     ['a start offset over a longer cache', { ...base, keys: 8, start: 4 }],
     ['grouped heads with a start offset', { ...base, heads: 4, keys: 9, start: 2 }],
+    ['a window of one: each token sees itself', { ...base, window: 1 }],
+    ['a window of two', { ...base, window: 2 }],
+    ['a window longer than the text', { ...base, window: 7 }],
+    ['a window with a start offset', { ...base, heads: 4, keys: 9, start: 4, window: 3 }],
   ])('%s', (_, c) => {
     const q = numbers(c.tokens * c.heads * c.width, 1);
     const k = numbers(c.keys * c.groups * c.width, 2);
@@ -197,10 +204,35 @@ describe('attention', () => {
       array([c.keys, c.groups, c.width], v),
       ...(c.start > 0 ? [position(c.start)] : []),
     ];
-    const attrs = { causal: c.causal, ...(c.scale === 1 / 2 ? {} : { scale: c.scale }) };
+    const attrs = {
+      causal: c.causal,
+      ...(c.scale === 1 / 2 ? {} : { scale: c.scale }),
+      ...(c.window === undefined ? {} : { window: c.window }),
+    };
     const { shape, values } = evaluate('attention', operands, attrs);
     expect(shape).toEqual([c.tokens, c.heads, c.width]);
     expectClose(values, direct(q, k, v, c));
+  });
+
+  it('finds the key of a position in a ring at the row of the position modulo its rows', () => {
+    const [tokens, window, start, keys] = [3, 4, 11, 14];
+    const q = array([tokens, 1, 2], numbers(tokens * 2, 1));
+    const k = numbers(keys * 2, 2);
+    const v = numbers(keys * 2, 3);
+    const attrs = { causal: true, window };
+    const whole = [q, array([keys, 1, 2], k), array([keys, 1, 2], v), position(start)];
+    const expected = evaluate('attention', whole, attrs).values;
+    // What the window of the first token and the step itself take, and more.
+    for (const rows of [window + tokens - 1, window + tokens, 10]) {
+      const ring = (all: readonly number[]): number[] => {
+        const kept = new Array<number>(rows * 2).fill(Number.NaN);
+        for (let p = keys - rows; p < keys; p++)
+          kept.splice((p % rows) * 2, 2, ...all.slice(p * 2, p * 2 + 2));
+        return kept;
+      };
+      const rings = [q, array([rows, 1, 2], ring(k)), array([rows, 1, 2], ring(v)), position(start)];
+      expect(evaluate('attention', rings, attrs).values).toEqual(expected);
+    }
   });
 
   it('does not overflow on great scores', () => {

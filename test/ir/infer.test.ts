@@ -131,6 +131,7 @@ describe('infer', () => {
       inferred('attention', [f32('T', 4, 16), kv, kv], causal),
       inferred('attention', [f32('T', 5, 8), kv, kv], causal),
       inferred('attention', [f32('T', 4, 8), kv, kv, i32('T')], causal),
+      inferred('attention', [f32('T', 4, 8), kv, kv], { causal: false, window: 4 }),
     ]).toMatchInlineSnapshot(`
       [
         "refused: q must be f32[T, H, D], not f32[T, 32]",
@@ -140,6 +141,7 @@ describe('infer', () => {
         "refused: the head size of q f32[T, 4, 16] must match that of k f32[S, 2, 8]",
         "refused: the heads of q f32[T, 5, 8] must be a multiple of the heads of k f32[S, 2, 8]",
         "refused: start must be i32[], not i32[T]",
+        "refused: a window looks back from each token: it needs causal: true",
       ]
     `);
   });

@@ -157,4 +157,12 @@ describe('verifyGraph', () => {
        note: %x = input : f32[S, 4]"
     `);
   });
+
+  it('9: a node that nothing needs', () => {
+    const dead = makeNode('silu', [nodeOf('embed')], {});
+    expect(broken({ ...sound, nodes: [...sound.nodes, dead] })).toMatchInlineSnapshot(`
+      "bug in upgc: after a-pass, graph small: no output or update needs a node
+       note: %silu = silu %embed : f32[T, 4]"
+    `);
+  });
 });

@@ -1,13 +1,19 @@
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { ProgramSpec } from '../../src/runtime/native.js';
 import {
+  addon,
   buffers,
   defined,
   failure,
+  launchSpec,
   loadLaunch,
   position,
   run,
   temporaryFolder,
   threadgroup,
+  type Launch,
 } from './support.js';
 
 const cache = temporaryFolder();
@@ -76,6 +82,143 @@ describe('both simdgroup widths', () => {
       expect([...y]).toEqual([expected, expected, expected]);
     });
   }
+
+  describe.each([1, 32] as const)('what kernels are written with, at width %i', (simdWidth) => {
+    const lane = position('thread_index_in_simdgroup');
+    const group = position('threadgroup_position_in_grid');
+
+    const advance: Launch = {
+      source: `struct Step { uint position; uint tokens; };
+        kernel void advance(device Step& step [[buffer(0)]], constant Step& other [[buffer(1)]],
+                            uint lane [[thread_index_in_simdgroup]]) {
+          if (lane == 0) step.position += step.tokens + other.position;
+        }`,
+      kernel: { name: 'advance', threads: simdWidth, arguments: [...buffers(2), lane] },
+      data: [Uint32Array.of(7, 2), Uint32Array.of(100, 0)],
+      simdWidth,
+    };
+
+    it('writes a struct through a device reference', async () => {
+      const program = await loadLaunch(cache, advance);
+      await program.submit(0, 3);
+      const step = new Uint32Array(2);
+      program.read(0, 0, new Uint8Array(step.buffer));
+      expect([...step]).toEqual([7 + 3 * 102, 2]);
+      program.close();
+    });
+
+    it('knows that a device reference is written and a constant one is not', async () => {
+      const file = path.join(cache, 'step.bin');
+      writeFileSync(file, new Uint8Array(8));
+      const spec = launchSpec(cache, advance);
+      const [step, other] = spec.arenas.map((arena) => [arena, { ...arena, file }] as const);
+      const arenas = (a = step?.[0], b = other?.[0]): ProgramSpec => ({
+        ...spec,
+        arenas: [defined(a), defined(b)],
+      });
+      (await addon.createProgram('cpu', arenas(undefined, other?.[1]))).close();
+      expect(await failure(() => addon.createProgram('cpu', arenas(step?.[1])))).toEqual({
+        code: 'UPGC_BAD_PLAN',
+        message:
+          'entry run, dispatch 0 (advance): binding 0 is not const, but arena buffer0 is a read-only file',
+      });
+    });
+
+    it('passes threadgroup and device pointers to one template', async () => {
+      const x = range(64);
+      const out = new Float32Array(4);
+      await run(cache, {
+        source: `
+          template <uint rows, typename X>
+          inline void add_rows(X x, uint columns, thread float* sums) {
+            for (uint row = 0; row < rows; ++row)
+              for (uint k = 0; k < columns; ++k) sums[row] += x[row * columns + k];
+          }
+          kernel void add_up(device const float* x [[buffer(0)]], device float* out [[buffer(1)]],
+                             threadgroup float* scratch [[threadgroup(0)]],
+                             uint lane [[thread_index_in_simdgroup]], uint width [[threads_per_simdgroup]]) {
+            for (uint k = lane; k < 64; k += width) scratch[k] = -2.0f * x[k];
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            threadgroup const float* copy = scratch;
+            float sums[2] = {0.0f, 0.0f};
+            add_rows<2>(x, 32, sums);
+            add_rows<2, threadgroup const float*>(copy, 32, sums);
+            if (lane == 0) out[0] = sums[0], out[1] = sums[1];
+          }`,
+        kernel: {
+          name: 'add_up',
+          threads: simdWidth,
+          arguments: [...buffers(2), threadgroup(0, 256), lane, position('threads_per_simdgroup')],
+        },
+        data: [x, out],
+        simdWidth,
+      });
+      expect([...out]).toEqual([-sum(x.subarray(0, 32)), -sum(x.subarray(32)), 0, 0]);
+    });
+
+    it('keeps pointers to rows in thread memory', async () => {
+      const weight = new Uint16Array(4 * 8).map((_, i) => i);
+      const out = new Uint32Array(8);
+      await run(cache, {
+        source: `kernel void columns(device const ushort* weight [[buffer(0)]], device uint* out [[buffer(1)]],
+            uint group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]]) {
+          device const ushort* rows[4];
+          for (uint r = 0; r < 4; ++r) rows[r] = weight + 8 * r;
+          uint total = 0;
+          for (uint r = 0; r < 4; ++r) total += rows[r][group] << (4 * r);
+          if (lane == 0) out[group] = total;
+        }`,
+        kernel: { name: 'columns', threads: simdWidth, arguments: [...buffers(2), group, lane] },
+        grid: [8, 1, 1],
+        data: [weight, out],
+        simdWidth,
+      });
+      expect([...out]).toEqual(
+        Array.from({ length: 8 }, (_, k) => k + ((8 + k) << 4) + ((16 + k) << 8) + ((24 + k) << 12)),
+      );
+    });
+
+    it('draws random numbers with integer mathematics and reduces them over the lanes', async () => {
+      const out = new Uint32Array(5 * 4);
+      await run(cache, {
+        // One round of Philox 4x32 (Salmon et al., 2011), then a float in [1, 2) from the high bits.
+        source: `kernel void draw(device uint* out [[buffer(0)]], uint group [[threadgroup_position_in_grid]],
+                                  uint lane [[thread_index_in_simdgroup]]) {
+          const uint counter = 77u * group + lane;
+          const uint bits = mulhi(0xd2511f53u, counter) ^ 0xa4093822u ^ (counter * 0xcd9e8d57u);
+          const ulong wide = ulong(bits) * 0x9e3779b97f4a7c15ul;
+          const float unit = as_type<float>(bits >> 9 | 0x3f800000u);
+          device uint* row = out + 5 * group;
+          row[0] = simd_max(bits);
+          row[1] = simd_min(uint(wide >> 32));
+          row[2] = simd_sum(uint(popcount(wide)));
+          row[3] = as_type<uint>(simd_max(unit));
+          row[4] = simd_broadcast_first(bits) + simd_sum(unit < 2.0f && unit >= 1.0f ? 1u : 0u);
+        }`,
+        kernel: { name: 'draw', threads: simdWidth, arguments: [...buffers(1), group, lane] },
+        grid: [4, 1, 1],
+        data: [out],
+        simdWidth,
+      });
+      const expected = Array.from({ length: 4 }, (_, g) => {
+        const bits = Array.from({ length: simdWidth }, (_, l) => {
+          const counter = 77 * g + l;
+          const high = Number((0xd2511f53n * BigInt(counter)) >> 32n);
+          return (high ^ 0xa4093822 ^ Math.imul(counter, 0xcd9e8d57)) >>> 0;
+        });
+        const wide = bits.map((b) => BigInt.asUintN(64, BigInt(b) * 0x9e3779b97f4a7c15n));
+        const ones = wide.map((w) => w.toString(2).replaceAll('0', '').length);
+        return [
+          Math.max(...bits),
+          Math.min(...wide.map((w) => Number(w >> 32n))),
+          sum(ones),
+          Math.max(...bits.map((b) => ((b >>> 9) | 0x3f800000) >>> 0)),
+          (defined(bits[0]) + simdWidth) % 2 ** 32,
+        ];
+      });
+      expect([...out]).toEqual(expected.flat());
+    });
+  });
 
   it('passes every thread position', async () => {
     const kinds = [

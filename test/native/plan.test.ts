@@ -137,6 +137,9 @@ describe('a damaged plan', () => {
       { sourceName: 'a\n#include "b"' },
       'sourceName must be a path without control characters',
     ],
+    ['a large seed', { shuffle: 2 ** 32 }, 'shuffle is 4294967296; a seed is at most 4294967295'],
+    ['a negative seed', { shuffle: -1 }, 'spec.shuffle must be an integer from 0 to 2^53, not -1'],
+    ['text as a seed', { shuffle: '1' }, 'spec.shuffle must be an integer from 0 to 2^53, not a string'],
     ['no cache', { cache: '' }, 'cache must be a path'],
     ['nameless arena', { arenas: [{ name: '', bytes: 2048 }] }, 'arena 0 needs a name'],
     [

@@ -87,6 +87,92 @@ it('runs one submission at a time, and none after close', async () => {
   }
 });
 
+it('runs several steps in one submission, each after the last', async () => {
+  // Every step doubles x and adds what its first dispatch has counted; a step that saw an old x or count would show.
+  const kernel = (name: string) => ({
+    name,
+    threads: 32,
+    arguments: [...buffers(2), ...increment.kernel.arguments.slice(1)],
+  });
+  const bindings = [0, 1].map((arena) => ({ arena, offset: 0, bytes: 128 }));
+  const spec = {
+    ...launchSpec(cache, {
+      ...increment,
+      source: `
+        kernel void tally(device uint* count [[buffer(0)]], device uint* x [[buffer(1)]],
+                          uint i [[thread_position_in_grid]]) { count[i] += 1; }
+        kernel void mix_in(device const uint* count [[buffer(0)]], device uint* x [[buffer(1)]],
+                           uint i [[thread_position_in_grid]]) { x[i] = 2 * x[i] + count[31 - i]; }`,
+      data: [new Uint32Array(32), new Uint32Array(32)],
+    }),
+    kernels: [kernel('tally'), kernel('mix_in')],
+    // Only the second dispatch asks for a barrier: the one between steps is implied.
+    entries: [
+      {
+        name: 'run',
+        dispatches: [0, 1].map((k) => ({ kernel: k, grid: [1, 1, 1] as const, bindings, barrier: k === 1 })),
+      },
+    ],
+  };
+  for (const shuffle of [undefined, 1, 2, 3]) {
+    const program = await addon.createProgram('cpu', shuffle === undefined ? spec : { ...spec, shuffle });
+    const before = program.stats();
+    await program.submit(0, 5);
+    expect(program.stats()).toEqual({ ...before, submissions: 1, dispatches: 10 });
+    await program.submit(0, 1);
+    await program.submit(0, undefined);
+    expect(program.stats()).toEqual({ ...before, submissions: 3, dispatches: 14 });
+    const x = new Uint32Array(32);
+    program.read(1, 0, new Uint8Array(x.buffer));
+    let expected = 0;
+    for (let count = 1; count <= 7; count++) expected = 2 * expected + count;
+    expect([...x]).toEqual(Array(32).fill(expected));
+    program.close();
+  }
+});
+
+it('is busy until the last step, and refuses numbers of steps that make no sense', async () => {
+  const program = await loadLaunch(cache, increment);
+  const most = 2 ** 20;
+  for (const steps of [0, -1, 0.5, NaN, Infinity, most + 1, 2 ** 53, 2 ** 60, '1', null, {}, 1n, true]) {
+    const found = await failure(() => program.submit(0, steps as number));
+    expect([steps, found.code]).toEqual([steps, 'UPGC_BAD_PLAN']);
+    expect(found.message).toContain('steps');
+  }
+  expect((await failure(() => program.submit(0, most + 1))).message).toBe(
+    'steps is 1048577; a submission has 1 to 1048576',
+  );
+  const running = program.submit(0, most);
+  let settled = false;
+  void running.then(() => (settled = true));
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(settled).toBe(false);
+  expect(await code(() => program.close())).toBe('UPGC_BUSY');
+  expect(await code(() => program.submit(0, 2))).toBe('UPGC_BUSY');
+  await running;
+  expect(program.stats()).toMatchObject({ submissions: 1, dispatches: most });
+  const last = new Uint32Array(1);
+  program.read(0, 124, new Uint8Array(last.buffer));
+  expect([...last]).toEqual([most + 5]);
+  program.close();
+  expect(await code(() => program.submit(0, 2))).toBe('UPGC_CLOSED');
+});
+
+it('stops at the step whose kernel misbehaves', async () => {
+  const program = await loadLaunch(cache, {
+    ...increment,
+    source: `kernel void increment(device uint* x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+      if (x[0] == 8 && i != 0) return; // in the fourth step
+      threadgroup_barrier(mem_flags::mem_none);
+      x[i] += 1;
+    }`,
+  });
+  const error = await failure(() => program.submit(0, 10));
+  expect(error.code).toBe('UPGC_KERNEL');
+  expect(program.stats()).toMatchObject({ submissions: 1, dispatches: 3 });
+  program.close();
+});
+
 it('keeps a program alive while it runs, and frees dropped ones', async () => {
   for (let i = 0; i < 50; i++) await (await loadLaunch(cache, increment)).submit(0);
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import * as dsl from '../../src/ir/dsl.js';
 import { isOp, type Graph } from '../../src/ir/graph.js';
+import { interpret } from '../../src/ir/interpret.js';
 import { formatGraph } from '../../src/ir/text.js';
 import { verifyGraph } from '../../src/ir/verify.js';
 import { insertKvCache } from '../../src/passes/insert-kv-cache.js';
@@ -8,7 +9,7 @@ import { graphOf } from '../support/graphs.js';
 import { renderedError } from '../support/snapshot.js';
 
 /** Two layers of attention, keys turned, over one head of width 4. */
-const graph = (options: { readonly causal: boolean } = { causal: true }): Graph =>
+const graph = (options: { readonly causal: boolean; readonly window?: number } = { causal: true }): Graph =>
   graphOf(() => {
     const x = dsl.embed(dsl.tokens(), dsl.weight('table', [10, 4]));
     const y = dsl.layers(2, 'layers', x, (h) => {
@@ -103,6 +104,68 @@ describe('insert-kv-cache', () => {
       for (const { inputs } of attentions)
         expect(inputs.map((input) => input.op)).toEqual(['reshape', 'cache_append', 'cache_append', 'input']);
     }
+  });
+
+  describe('of attention with a window', () => {
+    const windowed = (window: number, chunk: number, context = 40): ReadonlyMap<string, Graph> =>
+      insertKvCache(graph({ causal: true, window }), { context, chunk }).entries;
+    const rows = (entries: ReadonlyMap<string, Graph>): unknown[] =>
+      [...(entries.get('decode')?.updates.keys() ?? [])].map((state) => state.type.shape[0]);
+
+    it('keeps the window and a chunk, and never more than the context', () => {
+      expect(rows(windowed(5, 8))).toEqual([13, 13, 13, 13]);
+      expect(rows(windowed(31, 8))).toEqual([39, 39, 39, 39]);
+      expect(rows(windowed(32, 8))).toEqual(['C', 'C', 'C', 'C']);
+      expect(rows(windowed(1000, 8))).toEqual(['C', 'C', 'C', 'C']);
+      for (const made of windowed(5, 8).values()) verifyGraph(made, 'insert-kv-cache');
+    });
+
+    const weights = (name: string): Float64Array =>
+      Float64Array.from({ length: 40 }, (_, i) => Math.sin(name.length + 1.7 * i));
+    const text = Array.from({ length: 40 }, (_, i) => (7 * i * i + 3 * i) % 10);
+
+    it.each([
+      [1, 1],
+      [1, 4],
+      [3, 1],
+      [5, 4],
+      [2, 9],
+    ])('finds every key in a ring, window %i, chunk %i, also after going back', (window, chunk) => {
+      const model = graph({ causal: true, window });
+      const meant = interpret(
+        { ...model, dims: { C: 40 } },
+        { inputs: new Map([['tokens', text]]), weights },
+      );
+      const score = windowed(window, chunk).get('score');
+      expect(score && rows(new Map([['decode', score]]))[0]).toBe(window + chunk);
+      if (!score) return;
+      let states: ReadonlyMap<string, Float64Array> = new Map(
+        [...score.updates.keys()].map(({ attrs }) => [
+          attrs.name,
+          // Nobody may read what was not appended.
+          new Float64Array((window + chunk) * 4).fill(Number.NaN),
+        ]),
+      );
+      let position = 0;
+      let steps = 0;
+      while (position < text.length) {
+        const tokens = text.slice(position, position + chunk);
+        const inputs = new Map([
+          ['tokens', tokens],
+          ['position', [position]],
+        ]);
+        const result = interpret(score, { inputs, weights, states });
+        const logits = [...(result.outputs.get('logits')?.data ?? [])];
+        const expected = meant.outputs
+          .get('logits')
+          ?.data.slice(position * 10, (position + tokens.length) * 10);
+        expect(logits).toEqual([...(expected ?? [])]);
+        states = result.states;
+        // Every third step goes back by a chunk, as far as it may, and does what it did again.
+        position += ++steps % 3 === 0 ? 0 : tokens.length;
+      }
+      expect(steps).toBeGreaterThan(text.length / chunk);
+    });
   });
 
   it('refuses a model that asks for the last token', () => {

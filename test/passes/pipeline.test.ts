@@ -6,7 +6,11 @@ import { targets } from '../../src/passes/target.js';
 import { graphOf } from '../support/graphs.js';
 import { renderedError } from '../support/snapshot.js';
 
-const graph = graphOf(() => dsl.silu(dsl.embed(dsl.tokens(), dsl.weight('table', [10, 4]))));
+/** Every pass finds something to do: a scale by 1, after whose folding there is one silu written twice. */
+const graph = graphOf(() => {
+  const x = dsl.embed(dsl.tokens(), dsl.weight('table', [10, 4]));
+  return dsl.add(dsl.silu(x), dsl.silu(dsl.scale(x, { by: 1 })));
+});
 const options = { target: targets.cpu, context: 16, chunk: 4 };
 
 describe('runPasses', () => {
@@ -16,6 +20,8 @@ describe('runPasses', () => {
     expect([...stages.keys()]).toEqual([
       'load',
       'insert-kv-cache',
+      'fold-constants',
+      'share-subexpressions',
       'narrow-last',
       'fuse-layers',
       'schedule',
@@ -67,9 +73,9 @@ describe('checkStage', () => {
     expect([refused('fuse-layer'), refused('everything')]).toMatchInlineSnapshot(`
       [
         "error: there is no pass 'fuse-layer'; did you mean 'fuse-layers'?
-       note: passes: load, insert-kv-cache, narrow-last, fuse-layers, schedule, plan-pool",
+       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool",
         "error: there is no pass 'everything'
-       note: passes: load, insert-kv-cache, narrow-last, fuse-layers, schedule, plan-pool",
+       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool",
       ]
     `);
   });

@@ -284,10 +284,19 @@ const transformer: Recipe = {
 /** Worst cases multiply from layer to layer: small mistakes show in small models. */
 const small: Recipe = { ...transformer, steps: transformer.steps.slice(0, 1) };
 
+/** A window of 5 and a chunk of 7: the text goes round a ring of 12 rows three times. */
+const windowed: Recipe = {
+  ...shape,
+  steps: [{ op: 'self_attention', a: 0, b: 1, c: 55, d: 5 }],
+  result: { kind: 'linear', a: 0, b: 0, c: 1, d: 2 },
+};
+
 describe('a wrong result is found', () => {
   /** Changes to kernels.metal, each a mistake that someone could make. */
   const mistakes: Readonly<Record<string, readonly [Recipe, RegExp, string]>> = {
     'attention blind to its own token': [transformer, /(const uint keys = step\.position.*?) \+ 1;/g, '$1;'],
+    'a window that is one token too long': [windowed, /min\(keys, 5u\)/g, 'min(keys, 6u)'],
+    'a ring that is two rows too short': [windowed, / % 12\)/g, ' % 10)'],
     'attention that does not rescale': [transformer, /mixed\[i\] \*= keep;/g, ';'],
     'rope that turns the other way': [transformer, /a \* c - b \* s/g, 'a * c + b * s'],
     'silu of -x': [transformer, /metal::exp\(-x\)/g, 'metal::exp(x)'],
@@ -317,7 +326,7 @@ describe('a wrong result is found', () => {
   });
 
   it.concurrent.each(Object.keys(targets) as TargetName[])('and right ones are not (%s)', async (target) => {
-    for (const recipe of [transformer, small].map((model) => ({ ...model, target }))) {
+    for (const recipe of [transformer, small, windowed].map((model) => ({ ...model, target }))) {
       const graph = buildRecipe(recipe);
       await compiled(recipe, graph, async (build) => {
         expect((await difference(build, recipe, graph)).wrong).toBeUndefined();

@@ -1,5 +1,6 @@
 import { nameInputs, type Named, type NdArray } from '../../src/ir/define.js';
 import type { Graph, Node } from '../../src/ir/graph.js';
+import { visibleRows } from '../../src/ir/ops/attention.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
 
 /**
@@ -207,7 +208,7 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
   },
   cache_append: ({ cache, x, start }, attrs, { shape }) =>
     ops.cache_append.evaluate({ cache: errorsOf(cache), x: errorsOf(x), start }, attrs, shape),
-  attention: ({ q, k, v, start }, { causal, scale }, result) => {
+  attention: ({ q, k, v, start }, { scale, ...sight }, result) => {
     const [tokens = 0, heads = 0, width = 0] = result.shape;
     const [keys = 0, groups = 1] = k.shape;
     const factor = scale ?? 1 / Math.sqrt(width);
@@ -215,13 +216,14 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
     const first = start?.data[0] ?? 0;
     const error = new Float64Array(result.data.length);
     for (let t = 0; t < tokens; t++) {
-      const seen = causal ? Math.min(keys, first + t + 1) : keys;
+      const rows = visibleRows(first + t, keys, sight);
+      const seen = rows.length;
       for (let h = 0; h < heads; h++) {
         const group = Math.floor(h / (heads / groups));
         const query = (t * heads + h) * width;
-        const keyAt = (j: number): number => (j * groups + group) * width;
-        const scores = Array.from({ length: seen }, (_, j) => {
-          const product = dot(q, query, k, keyAt(j), width);
+        const keyAt = rows.map((row) => (row * groups + group) * width);
+        const scores = keyAt.map((key) => {
+          const product = dot(q, query, k, key, width);
           const productOff = product.error + rounding(width, product.size);
           return {
             score: product.value * factor,
@@ -242,7 +244,7 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
           let moved = 0;
           let size = 0;
           weights.forEach((weight, j) => {
-            const index = keyAt(j) + i;
+            const index = (keyAt[j] ?? 0) + i;
             const off = relative[j] ?? 0;
             // Σ pⱼ(1 + ρⱼ)vⱼ / Σ pⱼ(1 + ρⱼ) − o = Σ pⱼρⱼ(vⱼ − o) / Σ pⱼ(1 + ρⱼ)
             moved += weight * (off * Math.abs(at(v.data, index) - mixed) + (1 + off) * at(v.error, index));

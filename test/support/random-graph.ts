@@ -3,7 +3,7 @@ import path from 'node:path';
 import fc from 'fast-check';
 import * as dsl from '../../src/ir/dsl.js';
 import type { Model, Tensor } from '../../src/ir/dsl.js';
-import { isOp, type Graph } from '../../src/ir/graph.js';
+import { isLeaf, isOp, makeNode, type Graph } from '../../src/ir/graph.js';
 import { elementCount, type Dim, type DType } from '../../src/ir/type.js';
 import { targets, type TargetName } from '../../src/passes/target.js';
 import { writeSafetensors, type StoredTensor } from './safetensors.js';
@@ -43,7 +43,7 @@ export interface ResultStep extends Numbers {
 }
 
 const weightDtypes = ['f32', 'f16', 'bf16'] as const;
-const factors = [0.5, -1, 0.1, 3, 1 / 3, 1.25] as const;
+const factors = [0.5, -1, 0.1, 3, 1 / 3, 1.25, 1] as const;
 
 const pick = <T>(list: readonly [T, ...T[]], index: number): T => list[index % list.length] ?? list[0];
 
@@ -97,6 +97,7 @@ class Building {
     const plain = this.weight('factor', shape, dtype);
     if (variant % 4 === 1) return dsl.add(plain, this.weight('vector', shape, dtype + 1));
     if (variant % 4 === 2) return dsl.scale(dsl.silu(plain), { by: 1.25 });
+    if (variant % 4 === 3) return dsl.scale(plain, { by: 1 });
     return plain;
   }
 }
@@ -104,6 +105,10 @@ class Building {
 const rows = (x: Tensor): boolean => rank(x) === 2;
 const heads = (x: Tensor): boolean => rank(x) === 3;
 const hasAxis = (x: Tensor): boolean => rank(x) >= 2;
+
+/** Sometimes a window, shorter or longer than the text. */
+const sight = (n: number): { causal: true; window?: number } =>
+  n % 2 === 1 ? { causal: true, window: 1 + (Math.floor(n / 2) % 7) } : { causal: true };
 
 function selfAttention(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
   const groups = 1 + (b % 3);
@@ -123,7 +128,7 @@ function selfAttention(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
     turned(dsl.splitHeads(q, queries)),
     turned(dsl.splitHeads(k, groups)),
     dsl.splitHeads(v, groups),
-    { causal: true },
+    sight(Math.floor(c / 6)),
   );
   const output = m.linear(dsl.mergeHeads(mixed), widthOf(x), options);
   return variant === 1 ? dsl.add(output, x) : dsl.add(x, output);
@@ -157,6 +162,17 @@ function reshaped(x: Tensor, { b, c, d }: Numbers): Tensor {
   return shape.length === 2 && d % 2 === 0 ? dsl.mergeHeads(x) : dsl.reshape(x, { shape });
 }
 
+/** x written once more, and so are the values it was made of, `depth` steps back. */
+function again(x: Tensor, depth: number): Tensor {
+  if (isLeaf(x) || depth === 0) return x;
+  return makeNode(
+    x.op,
+    x.inputs.map((input) => again(input, depth - 1)),
+    x.attrs,
+    x.origin,
+  );
+}
+
 /** What each step adds to a model. The first ones are what failures shrink towards. */
 const steps = {
   linear: (m: Building, { a, b, c, d }: Numbers) => {
@@ -180,9 +196,14 @@ const steps = {
     const x = m.value(a);
     if (x) m.push(dsl.gelu(x), m.degree(x));
   },
-  scale: (m: Building, { a, b }: Numbers) => {
+  scale: (m: Building, { a, b, c, d }: Numbers) => {
     const x = m.value(a);
-    if (x) m.push(dsl.scale(x, { by: pick(factors, b) }), m.degree(x));
+    if (!x) return;
+    const chain = [pick(factors, b), pick([1, -1, 1 / 3], c), pick([0.1, 1], d)].slice(0, 1 + (c % 3));
+    m.push(
+      chain.reduce((y, by) => dsl.scale(y, { by }), x),
+      m.degree(x),
+    );
   },
   mul: (m: Building, { a, b }: Numbers) => {
     const x = m.value(a);
@@ -219,7 +240,14 @@ const steps = {
   },
   reshape: (m: Building, numbers: Numbers) => {
     const x = m.value(numbers.a);
-    if (x) m.push(reshaped(x, numbers), m.degree(x));
+    if (!x) return;
+    const { b, c, d } = numbers;
+    const once = reshaped(x, numbers);
+    m.push(c % 2 === 0 ? once : reshaped(once, { ...numbers, b: c, c: d, d: b }), m.degree(x));
+  },
+  repeat: (m: Building, { a, b }: Numbers) => {
+    const x = m.value(a);
+    if (x) m.push(dsl.add(x, again(x, 1 + (b % 3))), m.degree(x));
   },
   rope: (m: Building, { a, b, c }: Numbers) => {
     const x = m.value(a, (value) => heads(value) && widthOf(value) > 1);
@@ -233,7 +261,7 @@ const steps = {
     const v = k && m.value(c, (x) => sameShape(k, x));
     if (!v) return;
     const scale = d % 3 === 2 ? { scale: 0.3 } : {};
-    m.push(dsl.attention(q, k, v, { causal: true, ...scale }), m.degree(v));
+    m.push(dsl.attention(q, k, v, { ...sight(Math.floor(d / 3)), ...scale }), m.degree(v));
   },
   self_attention: (m: Building, numbers: Numbers) => {
     const x = m.value(numbers.a, rows);
@@ -327,6 +355,9 @@ export function buildRecipe(recipe: Recipe): Graph {
   return dsl.buildGraph('random', { dtype: 'f32', dtypeOf }, () => build(recipe));
 }
 
+/** Steps that are twice as likely: there is most for passes to do. */
+const worthwhile = ['self_attention', 'repeat'] as const satisfies readonly StepName[];
+
 const numbers = { a: fc.nat(4095), b: fc.nat(4095), c: fc.nat(4095), d: fc.nat(4095) };
 
 /** Lengths that are and are not multiples of 4 and 32, and those beside them. */
@@ -346,7 +377,7 @@ export const recipes: fc.Arbitrary<Recipe> = fc.record({
   spare: fc.nat(3),
   vocabulary: size,
   width: size,
-  steps: fc.array(fc.record({ op: fc.constantFrom(...stepNames), ...numbers }), {
+  steps: fc.array(fc.record({ op: fc.constantFrom(...stepNames, ...worthwhile), ...numbers }), {
     maxLength: 8,
     size: 'max',
   }),

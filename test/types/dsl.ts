@@ -31,6 +31,7 @@ export const accepted: Tensor[] = [
   rmsNorm(x, w, { eps: 1e-5 }),
   attention(x, x, x, { causal: true }),
   attention(x, x, x, { causal: true, scale: 0.5 }),
+  attention(x, x, x, { causal: true, window: 4096 }),
   rope(x, { theta: 10000 }),
   rope(x, { theta: 10000, dims: 64 }),
   reshape(x, { shape: ['T', 2, 4] }),

@@ -51,7 +51,9 @@ export const rope = defineOp({
 
 export const cacheAppend = defineOp({
   name: 'cache_append',
-  doc: 'cache with rows start .. start+T replaced by x: cache f32[C, H, D], x f32[T, H, D], start i32[].',
+  doc:
+    'cache with the rows of positions start .. start+T replaced by x: cache f32[R, H, D], x f32[T, H, D], start i32[]. ' +
+    'Position p has row p mod R: a cache of fewer rows than positions is a ring that keeps the latest.',
   class: 'kernel',
   inputs: ['cache', 'x', 'start'],
   attrs: z.object({}),
@@ -64,25 +66,49 @@ export const cacheAppend = defineOp({
     return cache;
   },
   evaluate: ({ cache, x, start }, _, shape) => {
+    const [rows = 0] = shape;
     const rowSize = elementCount(shape.slice(1));
     const result = Float64Array.from(cache.data);
-    result.set(x.data, (start.data[0] ?? 0) * rowSize);
+    for (let t = 0; t * rowSize < x.data.length; t++) {
+      const row = ((start.data[0] ?? 0) + t) % rows;
+      result.set(x.data.subarray(t * rowSize, (t + 1) * rowSize), row * rowSize);
+    }
     return result;
   },
   cost: () => ({ flops: 0, reduction: 1 }),
 });
 
+/**
+ * The rows of k and v that the query at a position sees. Causal: those of the latest `window` positions up to its own,
+ * of all that the rows hold without a window. Position p has row p mod `rows`, as in cache_append.
+ */
+export function visibleRows(
+  position: number,
+  rows: number,
+  { causal, window = rows }: { readonly causal: boolean; readonly window?: number | undefined },
+): number[] {
+  if (!causal) return Array.from({ length: rows }, (_, row) => row);
+  const count = Math.min(position + 1, window, rows);
+  return Array.from({ length: count }, (_, i) => (position + 1 - count + i) % rows);
+}
+
 export const attention = defineOp({
   name: 'attention',
   doc:
     'softmax(q · kᵀ · scale) · v per head (Vaswani et al. 2017); grouped-query when k and v have fewer heads (Ainslie et ' +
-    'al. 2023). Causal: the query at position start + t sees the keys at positions up to its own. q f32[T, H, D], ' +
-    'k and v f32[S, G, D] with H a multiple of G → f32[T, H, D]. scale defaults to 1/√D, start to 0.',
+    'al. 2023). Causal: the query at position start + t sees the keys at positions up to its own; with a window, at the ' +
+    'latest `window` of them, its own included (Beltagy et al. 2020). The key of position p is row p mod S. ' +
+    'q f32[T, H, D], k and v f32[S, G, D] with H a multiple of G → f32[T, H, D]. scale defaults to 1/√D, start to 0.',
   class: 'kernel',
   inputs: ['q', 'k', 'v', 'start?'],
-  attrs: z.object({ causal: z.boolean(), scale: singlePrecision.positive().optional() }),
+  attrs: z.object({
+    causal: z.boolean(),
+    scale: singlePrecision.positive().optional(),
+    window: z.int().positive().optional(),
+  }),
   tokenwise: false,
-  infer: ({ q, k, v, start }) => {
+  infer: ({ q, k, v, start }, { causal, window }) => {
+    if (window !== undefined && !causal) reject('a window looks back from each token: it needs causal: true');
     for (const [name, type] of Object.entries({ q, k, v })) {
       if (type.dtype !== 'f32' || type.shape.length !== 3)
         reject(`${name} must be f32[T, H, D], not ${formatType(type)}`);
@@ -98,21 +124,21 @@ export const attention = defineOp({
     checkStart(start);
     return q;
   },
-  evaluate: ({ q, k, v, start }, { causal, scale }, shape) => {
+  evaluate: ({ q, k, v, start }, { scale, ...sight }, shape) => {
     const [tokens = 0, heads = 0, width = 0] = shape;
     const [keys = 0, groups = 1] = k.shape;
     const factor = scale ?? 1 / Math.sqrt(width);
     const first = start?.data[0] ?? 0;
     const result = new Float64Array(elementCount(shape));
     for (let t = 0; t < tokens; t++) {
-      const seen = causal ? Math.min(keys, first + t + 1) : keys;
+      const seen = visibleRows(first + t, keys, sight);
       for (let h = 0; h < heads; h++) {
         const group = Math.floor(h / (heads / groups));
         const query = (t * heads + h) * width;
-        const at = (j: number): number => (j * groups + group) * width;
-        const scores = Array.from({ length: seen }, (_, j) => {
+        const starts = seen.map((row) => (row * groups + group) * width);
+        const scores = starts.map((key) => {
           let dot = 0;
-          for (let i = 0; i < width; i++) dot += (q.data[query + i] ?? 0) * (k.data[at(j) + i] ?? 0);
+          for (let i = 0; i < width; i++) dot += (q.data[query + i] ?? 0) * (k.data[key + i] ?? 0);
           return dot * factor;
         });
         const max = scores.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -120,15 +146,15 @@ export const attention = defineOp({
         const sum = weights.reduce((a, b) => a + b, 0);
         for (let i = 0; i < width; i++) {
           let mixed = 0;
-          weights.forEach((weight, j) => (mixed += weight * (v.data[at(j) + i] ?? 0)));
+          weights.forEach((weight, j) => (mixed += weight * (v.data[(starts[j] ?? 0) + i] ?? 0)));
           result[query + i] = mixed / sum;
         }
       }
     }
     return result;
   },
-  cost: ({ k: [keys = 0] }, _, shape) => ({
-    flops: 4 * keys * elementCount(shape),
-    reduction: keys + (shape[2] ?? 0),
+  cost: ({ k: [keys = 0] }, { window = keys }, shape) => ({
+    flops: 4 * Math.min(keys, window) * elementCount(shape),
+    reduction: Math.min(keys, window) + (shape[2] ?? 0),
   }),
 });

@@ -4,6 +4,7 @@ import { embed, linear } from './dense.js';
 import { add, gelu, mul, scale, silu } from './elementwise.js';
 import { input, ropeTable, state, weight } from './leaf.js';
 import { argmax, last, rmsNorm, softmax } from './row.js';
+import { sample } from './sample.js';
 import { reshape, split } from './shape.js';
 
 /** Every op. Tables over ops are total over these keys, so the compiler lists what a new op still needs. */
@@ -28,6 +29,7 @@ export const ops = {
   softmax,
   last,
   argmax,
+  sample,
 } as const;
 
 export type OpName = keyof typeof ops;

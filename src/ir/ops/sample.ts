@@ -1,0 +1,91 @@
+import { z } from 'zod';
+import { defineOp, reject } from '../define.js';
+import { elementCount, formatType, i32, sameType, f32 } from '../type.js';
+
+/** Elements of the `sampling` input, in order. A top_k of 0, a top_p of 1 and a min_p of 0 leave all ids in. */
+export const samplingFields = ['temperature', 'topK', 'topP', 'minP'] as const;
+
+const multiplier = 0xd256d193;
+const weyl = 0x9e3779b9;
+
+/** The upper half of a product of two unsigned 32-bit numbers. */
+function multiplyHigh(a: number, b: number): number {
+  return Number((BigInt(a >>> 0) * BigInt(b >>> 0)) >> 32n);
+}
+
+/** Philox 2x32-10 (Salmon et al. 2011): 64 random bits for each value of a 64-bit counter and a 32-bit key. */
+export function philox(low: number, high: number, key: number): readonly [number, number] {
+  let [c0, c1, k] = [low >>> 0, high >>> 0, key >>> 0];
+  for (let round = 0; round < 10; round++) {
+    [c0, c1] = [(multiplyHigh(multiplier, c0) ^ k ^ c1) >>> 0, Math.imul(multiplier, c0) >>> 0];
+    k = (k + weyl) >>> 0;
+  }
+  return [c0, c1];
+}
+
+/** -ln(-ln u) of a uniform u in (0, 1) with 23 bits, which f32 holds exactly: a standard Gumbel variate. */
+export function gumbel(id: number, position: number, seed: number): number {
+  const [bits] = philox(id, position, seed);
+  return -Math.log(-Math.log(((bits >>> 9) + 0.5) * 2 ** -23));
+}
+
+/**
+ * Which ids may be drawn: those among the `topK` likeliest (equals of the last one too), of these those before which
+ * less than `topP` of the probability lies, and of these those at least `minP` times as likely as the likeliest.
+ */
+export function candidates(logits: Float64Array, sampling: Float64Array): readonly boolean[] {
+  const [temperature = 0, topK = 0, topP = 1, minP = 0] = sampling;
+  const order = [...logits.keys()].sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0));
+  const greatest = logits[order[0] ?? 0] ?? 0;
+  const weightOf = (id: number): number => Math.exp(((logits[id] ?? 0) - greatest) / temperature);
+  const last = topK > 0 ? (logits[order[topK - 1] ?? -1] ?? -Infinity) : -Infinity;
+  const kept = order.filter((id) => (logits[id] ?? 0) >= last);
+  const total = kept.reduce((sum, id) => sum + weightOf(id), 0);
+  const allowed = new Array<boolean>(logits.length).fill(false);
+  let before = 0;
+  kept.forEach((id, i) => {
+    const previous = kept[i - 1];
+    if (previous !== undefined && logits[previous] !== logits[id])
+      before = kept.slice(0, i).reduce((sum, other) => sum + weightOf(other), 0);
+    allowed[id] = before < topP * total && weightOf(id) >= minP;
+  });
+  return allowed;
+}
+
+export const sample = defineOp({
+  name: 'sample',
+  doc:
+    'The id of the token that follows: drawn from softmax(logits / temperature) among the candidates of top-k, top-p and ' +
+    'min-p by the Gumbel-max trick (Gumbel 1954), whose noise depends on seed, position and id alone; the likeliest when the ' +
+    'temperature is 0. Of logits f32[R, V] the last row counts; tokens i32[T], position i32[] of the first token, sampling f32[4], seed i32[] → i32[1].',
+  class: 'kernel',
+  inputs: ['logits', 'tokens', 'position', 'sampling', 'seed'],
+  attrs: z.object({}),
+  tokenwise: false,
+  infer: ({ logits, tokens, position, sampling, seed }) => {
+    if (logits.dtype !== 'f32' || logits.shape.length !== 2 || typeof logits.shape[1] !== 'number')
+      reject(`logits must be f32[R, V], not ${formatType(logits)}`);
+    if (tokens.dtype !== 'i32' || tokens.shape.length !== 1)
+      reject(`tokens must be i32[T], not ${formatType(tokens)}`);
+    if (!sameType(position, i32())) reject(`position must be i32[], not ${formatType(position)}`);
+    if (!sameType(sampling, f32(samplingFields.length)))
+      reject(`sampling must be f32[${samplingFields.length}], not ${formatType(sampling)}`);
+    if (!sameType(seed, i32())) reject(`seed must be i32[], not ${formatType(seed)}`);
+    return i32(1);
+  },
+  evaluate: ({ logits, tokens, position, sampling, seed }) => {
+    const [temperature = 0] = sampling.data;
+    const row = logits.data.slice(logits.data.length - (logits.shape[1] ?? 0));
+    const allowed = temperature > 0 ? candidates(row, sampling.data) : undefined;
+    const next = (position.data[0] ?? 0) + tokens.data.length;
+    let best = -1;
+    let most = -Infinity;
+    row.forEach((logit, id) => {
+      if (allowed && allowed[id] !== true) return;
+      const score = temperature > 0 ? logit + temperature * gumbel(id, next, seed.data[0] ?? 0) : logit;
+      if (score > most) [best, most] = [id, score];
+    });
+    return Float64Array.of(best);
+  },
+  cost: ({ logits }) => ({ flops: 64 * elementCount(logits), reduction: 1 }),
+});
