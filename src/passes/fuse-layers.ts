@@ -253,12 +253,13 @@ class Fusion {
         ...joined.flatMap((reader) => reader?.views ?? []),
         ...taken.flatMap(({ nodes }) => [...nodes]),
       ];
-      this.replace([kernel, ...taken], {
+      const both: Kernel = {
         kind: kernel.kind,
         prologue: undefined,
         outputs: [firstOutput, ...rest],
         nodes: new Set(inside),
-      });
+      };
+      if (buffersOf(both) <= mostBuffers) this.replace([kernel, ...taken], both);
     }
   }
 
@@ -317,12 +318,7 @@ class Fusion {
       outputs: [...a.outputs, ...b.outputs],
       nodes: new Set([...a.nodes, ...b.nodes]),
     };
-    return this.buffersOf(both) <= mostBuffers ? both : undefined;
-  }
-
-  /** Buffer arguments of a kernel: what it reads, its results and the step. */
-  private buffersOf(kernel: Kernel): number {
-    return kernelSources(kernel, this.layout).size + kernel.outputs.length + 1;
+    return buffersOf(both) <= mostBuffers ? both : undefined;
   }
 
   private joinPrologues(): void {
@@ -349,7 +345,7 @@ class Fusion {
     if (x.type.shape.length !== 2 || bytes > this.target.threadgroupBytes - scratchBytes)
       return 'threadgroup memory is too small for a row of';
     const prepared = { ...kernel, prologue: x, nodes: new Set([...kernel.nodes, ...maker.nodes]) };
-    if (this.buffersOf(prepared) > mostBuffers) return 'there are not enough buffer indices to make';
+    if (buffersOf(prepared) > mostBuffers) return 'there are not enough buffer indices to make';
     const { threadgroups } = productShape(prepared, this.target);
     if (savedByRepeating(x, this.graph, threadgroups, this.target.cost) <= 0)
       return `each of ${threadgroups} threadgroups making its own costs more than a dispatch for`;
@@ -396,6 +392,11 @@ const scratchBytes = 32 * 4;
 /** What a set of nodes reads from outside of it. */
 function inputsOf(nodes: ReadonlySet<Node>): ReadonlySet<Node> {
   return new Set([...nodes].flatMap((node) => node.inputs).filter((input) => !nodes.has(input)));
+}
+
+/** Most buffer arguments of a kernel: what it reads, were every view stored by itself, its results and the step. */
+function buffersOf({ nodes, outputs }: Kernel): number {
+  return inputsOf(nodes).size + outputs.length + 1;
 }
 
 /** What a kernel's template reads by itself, its epilogue aside. */
