@@ -371,8 +371,10 @@ class Fusion {
         if (others.length > 0) return `${others.length + 1} kernels read ${name}`;
         const operand = productOf(reader)?.inputs[0];
         if (operand === result) return `${this.whyNoPrologue(reader, maker, result) ?? ''} ${name}`;
+        if (isCopy(reader)) return `a copy moves ${name}`;
         const read = new Set(operandsOf(reader).map((node) => layout.of(node).source));
-        return `${templates[read.has(result) ? reader.kind : 'elementwise'].needs} ${name}`;
+        const apart = reader.kind !== 'elementwise' && !read.has(result);
+        return `${apart ? 'its reader is computed with another operand than' : templates[reader.kind].needs} ${name}`;
       };
       return { ...output, border: reason() };
     };
@@ -402,6 +404,11 @@ function buffersOf({ nodes, outputs }: Kernel): number {
 /** What a kernel's template reads by itself, its epilogue aside. */
 function operandsOf({ prologue, outputs }: Kernel): readonly Node[] {
   return (prologue ? [prologue] : outputs.flatMap(({ anchors }) => anchors)).flatMap(({ inputs }) => inputs);
+}
+
+/** Whether a kernel only moves elements, maybe into a cache. */
+function isCopy({ kind, outputs }: Kernel): boolean {
+  return kind === 'elementwise' && outputs[0].epilogue.length === 0;
 }
 
 /** The (first) product that a kernel computes. */
