@@ -253,12 +253,13 @@ class Fusion {
         ...joined.flatMap((reader) => reader?.views ?? []),
         ...taken.flatMap(({ nodes }) => [...nodes]),
       ];
-      this.replace([kernel, ...taken], {
+      const both: Kernel = {
         kind: kernel.kind,
         prologue: undefined,
         outputs: [firstOutput, ...rest],
         nodes: new Set(inside),
-      });
+      };
+      if (buffersOf(both) <= mostBuffers) this.replace([kernel, ...taken], both);
     }
   }
 
@@ -317,12 +318,7 @@ class Fusion {
       outputs: [...a.outputs, ...b.outputs],
       nodes: new Set([...a.nodes, ...b.nodes]),
     };
-    return this.buffersOf(both) <= mostBuffers ? both : undefined;
-  }
-
-  /** Buffer arguments of a kernel: what it reads, its results and the step. */
-  private buffersOf(kernel: Kernel): number {
-    return kernelSources(kernel, this.layout).size + kernel.outputs.length + 1;
+    return buffersOf(both) <= mostBuffers ? both : undefined;
   }
 
   private joinPrologues(): void {
@@ -360,7 +356,7 @@ class Fusion {
     if (preparedBytes(x) > this.target.threadgroupBytes - scratchBytes)
       return 'threadgroup memory is too small for a row of';
     const prepared = { ...kernel, prologue: x, nodes: new Set([...kernel.nodes, ...views, ...maker.nodes]) };
-    if (this.buffersOf(prepared) > mostBuffers) return 'there are not enough buffer indices to make';
+    if (buffersOf(prepared) > mostBuffers) return 'there are not enough buffer indices to make';
     const { threadgroups } = productShape(prepared, this.target);
     if (savedByRepeating(x, this.graph, threadgroups, this.target.cost) <= 0)
       return `each of ${threadgroups} threadgroups making its own costs more than a dispatch for`;
@@ -386,8 +382,10 @@ class Fusion {
         if (others.length > 0) return `${others.length + 1} kernels read ${name}`;
         const { value, views } = this.behindViews(reader);
         if (value === result) return `${this.whyNoPrologue(reader, maker, result, views) ?? ''} ${name}`;
+        if (isCopy(reader)) return `a copy moves ${name}`;
         const read = new Set(operandsOf(reader).map((node) => layout.of(node).source));
-        return `${templates[read.has(result) ? reader.kind : 'elementwise'].needs} ${name}`;
+        const apart = reader.kind !== 'elementwise' && !read.has(result);
+        return `${apart ? 'its reader is computed with another operand than' : templates[reader.kind].needs} ${name}`;
       };
       return { ...output, border: reason() };
     };
@@ -416,9 +414,19 @@ function inputsOf(nodes: ReadonlySet<Node>): ReadonlySet<Node> {
   return new Set([...nodes].flatMap((node) => node.inputs).filter((input) => !nodes.has(input)));
 }
 
+/** Most buffer arguments of a kernel: what it reads, were every view stored by itself, its results and the step. */
+function buffersOf({ nodes, outputs }: Kernel): number {
+  return inputsOf(nodes).size + outputs.length + 1;
+}
+
 /** What a kernel's template reads by itself, its epilogue aside. */
 function operandsOf({ prologue, outputs }: Kernel): readonly Node[] {
   return (prologue ? [prologue] : outputs.flatMap(({ anchors }) => anchors)).flatMap(({ inputs }) => inputs);
+}
+
+/** Whether a kernel only moves elements, maybe into a cache. */
+function isCopy({ kind, outputs }: Kernel): boolean {
+  return kind === 'elementwise' && outputs[0].epilogue.length === 0;
 }
 
 /** The (first) product that a kernel computes. */

@@ -65,7 +65,7 @@ export const templates: { readonly [K in KernelKind]: Template } = {
   softmax: { ...plain, needs: 'a reduction over rows needs all of' },
   argmax: { ...plain, epilogue: false, needs: 'a reduction over rows needs all of' },
   sample: { ...plain, epilogue: false, needs: 'a reduction over rows needs all of' },
-  elementwise: { ...plain, needs: 'its reader is computed with another operand than' },
+  elementwise: { ...plain, needs: 'an elementwise kernel of its own reads' },
 };
 
 /** What the template that computes an op by itself accepts; undefined for leaves, views and elementwise ops. */
