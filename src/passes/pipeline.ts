@@ -10,6 +10,7 @@ import { narrowLast } from './narrow-last.js';
 import { planPool } from './plan-pool.js';
 import { schedule } from './schedule.js';
 import { shareSubexpressions } from './share-subexpressions.js';
+import { splitAttention } from './split-attention.js';
 import type { Target } from './target.js';
 import { formatEntry } from './text.js';
 import { verifyEntry } from './verify.js';
@@ -23,6 +24,7 @@ export const entryPasses: readonly EntryPass[] = [
   foldConstants,
   shareSubexpressions,
   narrowLast,
+  splitAttention,
   fuseLayers,
   schedule,
   planPool,
