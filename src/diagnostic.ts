@@ -99,6 +99,18 @@ export function nearest(wanted: string, candidates: Iterable<string>): string | 
   return best;
 }
 
+/** Checks a name the user gave against those that there are; `one` and `many` say what it is a name of. */
+export function checkName(one: string, many: string, name: string, known: readonly string[]): void {
+  if (known.includes(name)) return;
+  const near = nearest(name, known);
+  throw new UserError(
+    `there is no ${one} '${name}'${near === undefined ? '' : `; did you mean '${near}'?`}`,
+    {
+      notes: [`${many}: ${known.join(', ')}`],
+    },
+  );
+}
+
 function editDistance(a: string, b: string, limit: number): number {
   if (Math.abs(a.length - b.length) >= limit) return limit;
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);

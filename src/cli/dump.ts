@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { FILE_HEADERS_ONLY, formatPatch, structuredPatch } from 'diff';
 import { compile, targets } from '../compiler.js';
-import { CompilerBug, nearest, UserError } from '../diagnostic.js';
+import { checkName, CompilerBug, UserError } from '../diagnostic.js';
 import { readText, shown } from '../input-file.js';
 import { formatGraph } from '../ir/text.js';
 import { parseStage } from '../passes/parse.js';
@@ -28,7 +28,7 @@ export function dumpCommand(): Command {
 }
 
 async function run(file: string, { stage, entry, diff = false, ...model }: DumpFlags): Promise<void> {
-  if (entry !== undefined) checkEntry(entry);
+  if (entry !== undefined) checkName('entry', 'entries', entry, entryNames);
   if (stage !== undefined) checkStage(stage);
   if (file.endsWith('.ir')) {
     if (stage !== undefined || entry !== undefined || diff)
@@ -67,14 +67,6 @@ async function run(file: string, { stage, entry, diff = false, ...model }: DumpF
   });
 }
 
-function checkEntry(name: string): void {
-  if (entryNames.some((each) => each === name)) return;
-  const near = nearest(name, entryNames);
-  throw new UserError(`there is no entry '${name}'${near ? `; did you mean '${near}'?` : ''}`, {
-    notes: [`entries: ${entryNames.join(', ')}`],
-  });
-}
-
 /** What a pass did to an entry, as a unified diff. How far lines are indented makes no difference. */
 function changes(entry: string, oldStage: string, oldText: string, stage: string, text: string): string {
   const heading = `${entry} after ${stage}`;
@@ -85,7 +77,7 @@ function changes(entry: string, oldStage: string, oldText: string, stage: string
   return patch.hunks.length === 0 ? `${heading} (unchanged)\n` : formatPatch(patch, FILE_HEADERS_ONLY);
 }
 
-/** The text of a file, parsed, verified, and printed anew; its comments are lost. */
+/** The text of a file, parsed, verified, and printed anew; where values come from is lost. */
 function checkedText(file: string): string {
   const stage = parseStage(readText(file), file);
   if (!Array.isArray(stage)) return formatGraph(stage);

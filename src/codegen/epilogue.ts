@@ -19,6 +19,8 @@ const expressions: { readonly [N in OpName]: Expression | undefined } = {
   rope: undefined,
   cache_append: undefined,
   attention: undefined,
+  attention_parts: undefined,
+  attention_combine: undefined,
   split: undefined,
   reshape: undefined,
   softmax: undefined,

@@ -6,7 +6,7 @@ import { readsLast, fusedWords, siteOf, type Site, type Written } from './site.j
 import { writeLinear } from './write-linear.js';
 import { writeRmsNorm, writeSoftmax, writeArgmax } from './write-rows.js';
 import { writeSample } from './write-sample.js';
-import { writeRope, writeAttention } from './write-attention.js';
+import { writeAttention, writeAttentionCombine, writeAttentionParts, writeRope } from './write-attention.js';
 import { writeEmbed, writeElementwise } from './write-elements.js';
 
 /** Everything that a template needs: literals and text, no decisions left. */
@@ -27,6 +27,8 @@ const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
   rms_norm: writeRmsNorm,
   rope: writeRope,
   attention: writeAttention,
+  attention_parts: writeAttentionParts,
+  attention_combine: writeAttentionCombine,
   softmax: writeSoftmax,
   argmax: writeArgmax,
   sample: writeSample,

@@ -1,4 +1,6 @@
 import { CompilerBug } from '../diagnostic.js';
+import type { Node } from '../ir/graph.js';
+import { partBlock } from '../ir/ops/attention-parts.js';
 import { kernelSteps } from '../passes/text.js';
 import {
   cacheRow,
@@ -55,36 +57,40 @@ export function writeRope(site: Site): Written {
 /** Positions whose scores are held at a time. */
 const attentionBlock = 32;
 
-export function writeAttention(site: Site): Written {
-  const { kernel, entry, layout, target, list, iteration } = site;
-  const node = anchorOf(kernel, 'attention');
+/** The pass of a query over the keys and values that it sees: operands, literals and words for the template. */
+function writeScan(site: Site, node: Node<'attention' | 'attention_parts'>) {
+  const { entry, layout, target, list, iteration } = site;
   const [q, k, v] = [0, 1, 2].map((index) => layout.of(operand(node, index)));
   if (!q || !k || !v || !isPacked(k) || !isPacked(v))
     throw new CompilerBug('attention reads keys and values from a cache');
-  const [heads = 1, width = 1] = iteration.axes;
+  const [heads, width] = operand(node, 0).type.shape.slice(1).map(Number);
+  if (heads === undefined || width === undefined) throw new CompilerBug('attention has no heads');
   const groups = Number(k.shape[1]);
-  const qName = list.read('q', q.source, 'f32');
+  const inHeads = { ...iteration, axes: [heads, width] };
+  const query = sum(
+    list.read('q', q.source, 'f32'),
+    rowStart(q, iteration),
+    times('head', rowStrides(q, inHeads).at(-2) ?? 0),
+  );
   list.read('k', k.source, 'f32');
   list.read('v', v.source, 'f32');
-  const store = writeStore(site, true);
-  list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
   const { simdWidth } = target;
   const { scale, window = Infinity } = node.attrs;
   // A window of the whole context hides nothing.
   const hides = window < (entry.graph.dims['C'] ?? Infinity);
   const [cacheRows] = k.shape;
   const keyRow = (position: string): string => times(cacheRow(position, cacheRows), groups * width);
-  const token = iteration.rows > 1 ? 't' : '';
   const group = heads === groups ? 'head' : `head / ${heads / groups}`;
   return {
-    name: nameOf('attention', kernelSteps(kernel), `${heads}x${groups}x${width}`, hides ? `w${window}` : ''),
-    doc: `Causal attention of ${heads} heads over the ${hides ? `latest ${window} ` : ''}cached keys and values of ${groups}`,
-    context: {
-      ...store,
-      keys: sum('step.position', token, '1'),
-      q: sum(qName, rowStart(q, iteration), times('head', rowStrides(q, iteration).at(-2) ?? 0)),
+    heads,
+    width,
+    shape: nameOf(`${heads}x${groups}x${width}`, hides ? `w${window}` : ''),
+    words: `${heads} heads over the ${hides ? `latest ${window} ` : ''}cached keys and values of ${groups}`,
+    literals: {
+      keys: sum('step.position', iteration.rows > 1 ? 't' : '', '1'),
+      q: query,
       keyHead: times(inParentheses(group), width),
-      begin: hides ? `keys - metal::min(keys, ${window}u)` : '0',
+      first: hides ? `keys - metal::min(keys, ${window}u)` : '0',
       keyRow: keyRow('position'),
       valueRow: keyRow('begin + j'),
       width,
@@ -100,8 +106,77 @@ export function writeAttention(site: Site): Written {
       dotVector: greatestPowerOfTwo(width, target.vector),
       scale: floatLiteral(scale ?? 1 / Math.sqrt(width)),
     },
-    threads: simdWidth,
+  };
+}
+
+export function writeAttention(site: Site): Written {
+  const { kernel, target, list } = site;
+  const { heads, shape, words, literals } = writeScan(site, anchorOf(kernel, 'attention'));
+  const store = writeStore(site, true);
+  list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
+  return {
+    name: nameOf('attention', kernelSteps(kernel), shape),
+    doc: `Causal attention of ${words}`,
+    context: { ...store, ...literals },
+    threads: target.simdWidth,
     tiles: heads,
+  };
+}
+
+export function writeAttentionParts(site: Site): Written {
+  const { kernel, target, list, iteration } = site;
+  const node = anchorOf(kernel, 'attention_parts');
+  const { heads, width, shape, words, literals } = writeScan(site, node);
+  const { parts } = node.attrs;
+  const stride = width + 2;
+  const y = list.write('y', kernel.outputs[0].result, 'f32');
+  list.step();
+  list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
+  const token = iteration.rows > 1 ? times('t', heads * parts * stride) : '';
+  return {
+    name: nameOf('attention_parts', parts, shape),
+    doc: `Causal attention of ${words} in ${parts} parts, not yet divided: sums, greatest score, total of each`,
+    context: {
+      ...literals,
+      parts,
+      partBlock,
+      partBlocks: partBlock * parts,
+      output: sum(y, token, times('group.y', stride)),
+    },
+    threads: target.simdWidth,
+    tiles: heads * parts,
+  };
+}
+
+/** Where the parts of a token's heads lie, and how many there are of what size. */
+export function writeParts(site: Site, combine: Node) {
+  const parts = operand(combine, 0);
+  const [heads = 1, count = 1, stride = 0] = parts.type.shape.slice(1).map(Number);
+  const access = site.layout.of(parts);
+  const name = site.list.read('parts', access.source, 'f32');
+  return {
+    start: sum(name, rowStart(access, site.iteration)),
+    heads,
+    count,
+    stride,
+    ofHead: count * stride,
+    width: stride - 2,
+    elements: heads * (stride - 2),
+    total: stride - 1,
+  };
+}
+
+export function writeAttentionCombine(site: Site): Written {
+  const { kernel, target, list } = site;
+  const parts = writeParts(site, anchorOf(kernel, 'attention_combine'));
+  const store = writeStore(site);
+  list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
+  return {
+    name: nameOf('attention_combine', parts.count, kernelSteps(kernel), `${parts.heads}x${parts.width}`),
+    doc: `Combines ${parts.count} parts of each of ${parts.heads} heads`,
+    context: { ...store, ...parts, simdWidth: target.simdWidth },
+    threads: target.simdWidth,
+    tiles: parts.heads,
   };
 }
 

@@ -14,6 +14,7 @@ import {
   type Site,
   type Written,
 } from './site.js';
+import { writeParts } from './write-attention.js';
 import { writeNorm } from './write-rows.js';
 
 /** The products whose rows a result is made of, each with the first row that is its own. */
@@ -107,6 +108,16 @@ function writeTurn(site: Site, rope: Node): Record<string, unknown> {
   };
 }
 
+/** What the threadgroup does to x before it reads it, into `prepared`. */
+function writePrologue(site: Site, prologue: Node, threads: number) {
+  if (isOp(prologue, 'rms_norm'))
+    return { norm: [{ ...writeNorm(site, prologue, threads), threads }], combine: [] };
+  if (!isOp(prologue, 'attention_combine')) throw new CompilerBug(`${prologue.op} cannot be a prologue`);
+  const parts = writeParts(site, prologue);
+  site.list.threadgroup('shares', 'float', parts.heads * parts.count * 4);
+  return { norm: [], combine: [{ ...parts, threads }] };
+}
+
 export function writeLinear(site: Site): Written {
   const { kernel, layout, target, list, iteration } = site;
   const [first] = partsOf(kernel.outputs[0]);
@@ -114,14 +125,14 @@ export function writeLinear(site: Site): Written {
   const shape = productShape(kernel, target);
   const length = Number(operand(first.linear, 1).type.shape[1]);
   const threads = shape.simdgroups * target.simdWidth;
-  const norm = kernel.prologue && writeNorm(site, kernel.prologue, threads);
-  if (norm) list.threadgroup('prepared', 'float', length * 4);
+  const prologue = kernel.prologue && writePrologue(site, kernel.prologue, threads);
+  if (prologue) list.threadgroup('prepared', 'float', length * 4);
   const rowsOfX = layout.of(operand(first.linear, 0));
-  const x = norm ? 'prepared' : rowPointer(list.read('x', rowsOfX.source, 'f32'), rowsOfX, iteration);
+  const x = prologue ? 'prepared' : rowPointer(list.read('x', rowsOfX.source, 'f32'), rowsOfX, iteration);
   const sections = kernel.outputs.map((output, i) => writeSection(siteOf(site, output), i, shape));
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
   if (shape.simdgroups > 1) list.position('simdgroup_index_in_threadgroup');
-  if (norm) list.position('thread_index_in_threadgroup');
+  if (prologue) list.position('thread_index_in_threadgroup');
   const widths = kernel.outputs.map((output) => siteOf(site, output).iteration.width);
   const matrices = kernel.outputs.flatMap((output) => partsOf(output));
   return {
@@ -134,14 +145,14 @@ export function writeLinear(site: Site): Written {
     ),
     doc: `${iteration.rows > 1 ? 'Each vector of x' : 'The vector x'} times the rows of ${new Set(matrices.map(({ linear }) => linear)).size > 1 ? 'matrices' : 'a matrix'}, ${widths.join(' + ')} x ${length}`,
     context: {
-      prologue: norm ? [{ ...norm, threads }] : [],
+      ...(prologue ?? { norm: [], combine: [] }),
       blocks: shape.blocks.reduce((a, b) => a + b, 0),
       threadgroups: shape.threadgroups,
       vector: target.vector,
       simdWidth: target.simdWidth,
       length,
       x,
-      space: norm ? 'threadgroup' : 'device',
+      space: prologue ? 'threadgroup' : 'device',
       sections: sections.map((section) => ({
         ...section,
         vector: target.vector,

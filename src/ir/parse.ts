@@ -60,7 +60,7 @@ export class GraphReader {
     do {
       const name = this.namedDim() ?? this.scanner.failExpected('T or C');
       this.scanner.expect('=');
-      dims[name] = this.scanner.count('its length');
+      dims[name] = this.scanner.count(`the length of ${name}`);
     } while (this.scanner.accept(','));
     this.scanner.expect(')');
     return dims;
@@ -83,7 +83,7 @@ export class GraphReader {
     const node = place.text.startsWith('@') ? this.weight(place) : this.operation(place);
     if (isLeaf(node)) {
       const key = leafKey(node);
-      if (this.leaves.has(key)) scanner.fail(`there are two of ${key}`, place);
+      if (this.leaves.has(key)) scanner.fail(`two leaves are called ${key}`, place);
       this.leaves.add(key);
     }
     this.values.set(place.text, node);
@@ -119,6 +119,7 @@ export class GraphReader {
   }
 
   private weight(place: Token): Node {
+    this.scanner.expect(':');
     const type = this.type();
     const attrs = { name: leafName(place), dtype: type.dtype, shape: type.shape };
     return this.make('weight', [], attrs, noOrigin, place);
@@ -133,13 +134,14 @@ export class GraphReader {
     const inputs = scanner.peek().kind === 'value' ? this.uses() : [];
     this.checkCount(op, inputs.length, token);
     const attrs = scanner.at('{') ? this.attributes(op) : {};
-    const typeToken = scanner.at(':') ? scanner.peek() : scanner.failExpected("':' and a type");
+    if (!scanner.accept(':')) scanner.failExpected("':' and a type");
+    const typePlace = scanner.peek();
     const type = this.type();
-    const origin = this.origin(place, op);
+    const origin = ops[op].class === 'leaf' ? noOrigin : this.origin(place, op);
     const declared = op === 'input' || op === 'state' ? { name: leafName(place), ...type, ...attrs } : attrs;
     const node = this.make(op, inputs, declared, origin, token);
     if (!sameType(node.type, type)) {
-      scanner.fail(`${place.text} is ${formatType(node.type)}, not ${formatType(type)}`, typeToken);
+      scanner.fail(`${place.text} is ${formatType(node.type)}, not ${formatType(type)}`, typePlace);
     }
     return node;
   }
@@ -168,7 +170,8 @@ export class GraphReader {
 
   /** `{ eps: 0.00001 }` */
   private attributes(op: OpName): Record<string, unknown> {
-    const known = Object.keys(ops[op].attrs.shape);
+    // What else they have follows from their type.
+    const known = op === 'input' || op === 'state' ? ['name'] : Object.keys(ops[op].attrs.shape);
     return this.object((key) => {
       if (!known.includes(key.text)) {
         const has = known.length === 0 ? 'it has none' : `it has ${known.join(', ')}`;
@@ -215,10 +218,9 @@ export class GraphReader {
     return JSON.parse(text);
   }
 
-  /** `: f32[T, 64]` */
+  /** `f32[T, 64]` */
   private type(): TensorType {
     const { scanner } = this;
-    scanner.expect(':');
     const token = scanner.expectKind('word', 'a type');
     const dtype = dtypes.find((each) => each === token.text);
     if (!dtype) return scanner.failUnknown(token, `there is no element type '${token.text}'`, dtypes);
@@ -245,11 +247,13 @@ export class GraphReader {
   /** `in model.layers.0`, which may be missing, and the name of the value. */
   private origin(place: Token, op: OpName): Origin {
     const { scanner } = this;
-    const scope = scanner.accept('in') ? scanner.name('a scope') : '';
+    const name = variableName(place, op);
+    if (!scanner.accept('in')) return { ...noOrigin, name };
+    const scope = scanner.name('a scope');
     let layer = layerOfScope(scope);
     if (scanner.accept('layer'))
       layer = scanner.accept('none') ? undefined : scanner.count("a layer or 'none'");
-    return { span: undefined, name: variableName(place, op), scope, layer };
+    return { ...noOrigin, name, scope, layer };
   }
 
   private update(): void {
@@ -286,10 +290,9 @@ function leafName({ text }: Token): string {
   return name.startsWith('"') ? (JSON.parse(withoutNumber(name)) as string) : name;
 }
 
-/** The variable that a value is named after; undefined when the name is its op's, and for tables of angles. */
+/** The variable that a value is named after; undefined when the name is its op's. */
 function variableName({ text }: Token, op: OpName): string | undefined {
   const base = withoutNumber(text.slice(1));
-  if (op === 'rope_table') return undefined;
   if (base.startsWith('"')) return JSON.parse(base) as string;
   return base === op ? undefined : base;
 }

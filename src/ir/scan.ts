@@ -20,7 +20,7 @@ const patterns: readonly (readonly [TokenKind, RegExp])[] = [
   ['mark', /[=:;,{}()[\]]/uy],
 ];
 
-const blank = /(?:\s|\/\/.*)*/uy;
+const blank = /(?:\s|\/\/[^\n]*)*/uy;
 
 /** Takes a text apart token by token. Space and comments only separate. */
 export class Scanner {
@@ -91,7 +91,7 @@ export class Scanner {
   /** Refuses a name, with the nearest of those that there are. */
   failUnknown(token: Token, message: string, known: Iterable<string>, notes: readonly string[] = []): never {
     const near = nearest(token.text, known);
-    return this.fail(near === undefined ? message : `${message}; did you mean ${near}?`, token, notes);
+    return this.fail(near === undefined ? message : `${message}; did you mean '${near}'?`, token, notes);
   }
 
   fail(message: string, token: Token = this.current, notes: readonly string[] = []): never {

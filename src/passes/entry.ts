@@ -8,6 +8,8 @@ export const kernelKinds = [
   'rms_norm',
   'rope',
   'attention',
+  'attention_parts',
+  'attention_combine',
   'softmax',
   'argmax',
   'sample',

@@ -29,6 +29,8 @@ const rules: { readonly [N in OpName]: Rule<N> | undefined } = {
   rope: undefined,
   cache_append: undefined,
   attention: undefined,
+  attention_parts: undefined,
+  attention_combine: undefined,
   silu: undefined,
   gelu: undefined,
   mul: undefined,

@@ -1,7 +1,7 @@
 import { isOp, usersOf, type Graph, type Node } from '../ir/graph.js';
 import { ops } from '../ir/ops/index.js';
 import { valueNames } from '../ir/text.js';
-import { bytesPerElement, sameShape } from '../ir/type.js';
+import { bytesPerElement, sameShape, type Dim } from '../ir/type.js';
 import { kernelSources, layoutOf, type Layout } from './access.js';
 import { savedByRepeating } from './cost.js';
 import type { EntryPass, Kernel, KernelKind, Output } from './entry.js';
@@ -253,12 +253,13 @@ class Fusion {
         ...joined.flatMap((reader) => reader?.views ?? []),
         ...taken.flatMap(({ nodes }) => [...nodes]),
       ];
-      this.replace([kernel, ...taken], {
+      const both: Kernel = {
         kind: kernel.kind,
         prologue: undefined,
         outputs: [firstOutput, ...rest],
         nodes: new Set(inside),
-      });
+      };
+      if (buffersOf(both) <= mostBuffers) this.replace([kernel, ...taken], both);
     }
   }
 
@@ -317,39 +318,45 @@ class Fusion {
       outputs: [...a.outputs, ...b.outputs],
       nodes: new Set([...a.nodes, ...b.nodes]),
     };
-    return this.buffersOf(both) <= mostBuffers ? both : undefined;
-  }
-
-  /** Buffer arguments of a kernel: what it reads, its results and the step. */
-  private buffersOf(kernel: Kernel): number {
-    return kernelSources(kernel, this.layout).size + kernel.outputs.length + 1;
+    return buffersOf(both) <= mostBuffers ? both : undefined;
   }
 
   private joinPrologues(): void {
     for (const kernel of new Set(this.made.values())) {
-      const [x] = productOf(kernel)?.inputs ?? [];
+      const { value: x, views } = this.behindViews(kernel);
       const maker = x && this.made.get(x);
-      if (!x || !maker || this.whyNoPrologue(kernel, maker, x) !== undefined) continue;
-      this.replace([maker, kernel], {
-        ...kernel,
-        prologue: x,
-        nodes: new Set([...maker.nodes, ...kernel.nodes]),
-      });
+      if (!x || !maker || this.whyNoPrologue(kernel, maker, x, views) !== undefined) continue;
+      const nodes = new Set([...maker.nodes, ...views, ...kernel.nodes]);
+      this.replace([maker, kernel], { ...kernel, prologue: x, nodes });
     }
   }
 
-  /** Why `kernel` does not compute its operand x, made by `maker`, by itself; undefined when it does. */
-  private whyNoPrologue(kernel: Kernel, maker: Kernel, x: Node): string | undefined {
+  /** The value whose elements, under another shape, are the operand of a product. */
+  private behindViews(kernel: Kernel): { readonly value: Node | undefined; readonly views: readonly Node[] } {
+    const views: Node[] = [];
+    let value = productOf(kernel)?.inputs[0];
+    while (value && isOp(value, 'reshape') && !this.layout.copied.has(value)) {
+      views.push(value);
+      value = value.inputs[0];
+    }
+    return { value, views };
+  }
+
+  /** Why `kernel` does not compute x, its operand behind `views`, by itself; undefined when it does. */
+  private whyNoPrologue(kernel: Kernel, maker: Kernel, x: Node, views: readonly Node[]): string | undefined {
     const { prologues, needs } = templates[kernel.kind];
     const [{ epilogue, append }] = maker.outputs;
     if (!prologues.includes(x.op) || epilogue.length > 0 || append) return needs;
-    const products = new Set([...kernel.nodes].filter((node) => isOp(node, 'linear')));
-    if (!this.onlyReadBy(x, products)) return 'not only the products of one kernel read';
-    const bytes = Number(x.type.shape.at(-1)) * bytesPerElement.f32;
-    if (x.type.shape.length !== 2 || bytes > this.target.threadgroupBytes - scratchBytes)
+    const products = [...kernel.nodes].filter((node) => isOp(node, 'linear'));
+    const readers = new Set([...products, ...views]);
+    if (![x, ...views].every((value) => this.onlyReadBy(value, readers)))
+      return 'not only the products of one kernel read';
+    // A norm of the rows of heads is not one of the product's operand.
+    if (isOp(x, 'rms_norm') && x.type.shape.length !== 2) return needs;
+    if (preparedBytes(x) > this.target.threadgroupBytes - scratchBytes)
       return 'threadgroup memory is too small for a row of';
-    const prepared = { ...kernel, prologue: x, nodes: new Set([...kernel.nodes, ...maker.nodes]) };
-    if (this.buffersOf(prepared) > mostBuffers) return 'there are not enough buffer indices to make';
+    const prepared = { ...kernel, prologue: x, nodes: new Set([...kernel.nodes, ...views, ...maker.nodes]) };
+    if (buffersOf(prepared) > mostBuffers) return 'there are not enough buffer indices to make';
     const { threadgroups } = productShape(prepared, this.target);
     if (savedByRepeating(x, this.graph, threadgroups, this.target.cost) <= 0)
       return `each of ${threadgroups} threadgroups making its own costs more than a dispatch for`;
@@ -373,10 +380,12 @@ class Fusion {
         if (append) return 'the cache outlives the step';
         if (this.results.has(result) || !reader) return `the host reads ${name}`;
         if (others.length > 0) return `${others.length + 1} kernels read ${name}`;
-        const operand = productOf(reader)?.inputs[0];
-        if (operand === result) return `${this.whyNoPrologue(reader, maker, result) ?? ''} ${name}`;
+        const { value, views } = this.behindViews(reader);
+        if (value === result) return `${this.whyNoPrologue(reader, maker, result, views) ?? ''} ${name}`;
+        if (isCopy(reader)) return `a copy moves ${name}`;
         const read = new Set(operandsOf(reader).map((node) => layout.of(node).source));
-        return `${templates[read.has(result) ? reader.kind : 'elementwise'].needs} ${name}`;
+        const apart = reader.kind !== 'elementwise' && !read.has(result);
+        return `${apart ? 'its reader is computed with another operand than' : templates[reader.kind].needs} ${name}`;
       };
       return { ...output, border: reason() };
     };
@@ -393,14 +402,31 @@ class Fusion {
 /** Threadgroup memory for sums across simdgroups: one float for each of at most 32. */
 const scratchBytes = 32 * 4;
 
+/** Threadgroup memory that a prologue takes: a row of its value, and what each part adds to a head. */
+function preparedBytes(x: Node): number {
+  const floats = (shape: readonly Dim[]): number => shape.reduce<number>((n, dim) => n * Number(dim), 1);
+  const parts = isOp(x, 'attention_combine') ? (x.inputs[0]?.type.shape.slice(1, 3) ?? []) : undefined;
+  return bytesPerElement.f32 * (floats(x.type.shape.slice(1)) + (parts ? floats(parts) : 0));
+}
+
 /** What a set of nodes reads from outside of it. */
 function inputsOf(nodes: ReadonlySet<Node>): ReadonlySet<Node> {
   return new Set([...nodes].flatMap((node) => node.inputs).filter((input) => !nodes.has(input)));
 }
 
+/** Most buffer arguments of a kernel: what it reads, were every view stored by itself, its results and the step. */
+function buffersOf({ nodes, outputs }: Kernel): number {
+  return inputsOf(nodes).size + outputs.length + 1;
+}
+
 /** What a kernel's template reads by itself, its epilogue aside. */
 function operandsOf({ prologue, outputs }: Kernel): readonly Node[] {
   return (prologue ? [prologue] : outputs.flatMap(({ anchors }) => anchors)).flatMap(({ inputs }) => inputs);
+}
+
+/** Whether a kernel only moves elements, maybe into a cache. */
+function isCopy({ kind, outputs }: Kernel): boolean {
+  return kind === 'elementwise' && outputs[0].epilogue.length === 0;
 }
 
 /** The (first) product that a kernel computes. */

@@ -113,9 +113,9 @@ class EntryReader {
   private made(): Pick<Output, 'anchors' | 'epilogue'> {
     const { scanner, graph } = this;
     const anchors = scanner.accept('anchors') ? graph.uses() : [];
-    const more = anchors.length === 0 || scanner.accept(';');
-    if (more) scanner.expect('epilogue');
-    const epilogue = more ? graph.uses() : [];
+    if (anchors.length === 0 && !scanner.at('epilogue')) scanner.failExpected("'anchors' or 'epilogue'");
+    if (scanner.accept(';') && !scanner.at('epilogue')) scanner.failExpected("'epilogue'");
+    const epilogue = scanner.accept('epilogue') ? graph.uses() : [];
     scanner.expect(')');
     return { anchors, epilogue };
   }

@@ -1,4 +1,4 @@
-import { UserError, nearest } from '../diagnostic.js';
+import { checkName } from '../diagnostic.js';
 import type { Graph } from '../ir/graph.js';
 import { formatGraph } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
@@ -10,6 +10,7 @@ import { narrowLast } from './narrow-last.js';
 import { planPool } from './plan-pool.js';
 import { schedule } from './schedule.js';
 import { shareSubexpressions } from './share-subexpressions.js';
+import { splitAttention } from './split-attention.js';
 import type { Target } from './target.js';
 import { formatEntry } from './text.js';
 import { verifyEntry } from './verify.js';
@@ -23,6 +24,7 @@ export const entryPasses: readonly EntryPass[] = [
   foldConstants,
   shareSubexpressions,
   narrowLast,
+  splitAttention,
   fuseLayers,
   schedule,
   planPool,
@@ -49,12 +51,8 @@ export interface PipelineOptions extends CacheOptions {
 }
 
 /** Checks the name of a stage given by the user. */
-export function checkStage(name: string): string {
-  if (stageNames.includes(name)) return name;
-  const near = nearest(name, stageNames);
-  throw new UserError(`there is no pass '${name}'${near ? `; did you mean '${near}'?` : ''}`, {
-    notes: [`passes: ${stageNames.join(', ')}`],
-  });
+export function checkStage(name: string): void {
+  checkName('pass', 'passes', name, stageNames);
 }
 
 /** Runs every pass, verifying after each; undefined when `stopAfter` ends it early. */

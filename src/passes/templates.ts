@@ -14,6 +14,8 @@ export const kindOf: { readonly [N in OpName]: KernelKind | undefined } = {
   rope: 'rope',
   cache_append: 'elementwise',
   attention: 'attention',
+  attention_parts: 'attention_parts',
+  attention_combine: 'attention_combine',
   silu: 'elementwise',
   gelu: 'elementwise',
   mul: 'elementwise',
@@ -48,7 +50,7 @@ const plain = { prologues: [], epilogue: true, pairs: false, parts: false, resul
 export const templates: { readonly [K in KernelKind]: Template } = {
   embed: { ...plain, needs: 'a row of the table is chosen by' },
   linear: {
-    prologues: ['rms_norm'],
+    prologues: ['rms_norm', 'attention_combine'],
     epilogue: true,
     pairs: true,
     parts: true,
@@ -58,10 +60,12 @@ export const templates: { readonly [K in KernelKind]: Template } = {
   rms_norm: { ...plain, needs: 'a reduction over rows needs all of' },
   rope: { ...plain, needs: 'a rotation reads pairs of' },
   attention: { ...plain, needs: 'attention needs whole heads of' },
+  attention_parts: { ...plain, epilogue: false, needs: 'attention needs whole heads of' },
+  attention_combine: { ...plain, needs: 'parts of heads are combined from all of' },
   softmax: { ...plain, needs: 'a reduction over rows needs all of' },
   argmax: { ...plain, epilogue: false, needs: 'a reduction over rows needs all of' },
   sample: { ...plain, epilogue: false, needs: 'a reduction over rows needs all of' },
-  elementwise: { ...plain, needs: 'its reader is computed with another operand than' },
+  elementwise: { ...plain, needs: 'an elementwise kernel of its own reads' },
 };
 
 /** What the template that computes an op by itself accepts; undefined for leaves, views and elementwise ops. */

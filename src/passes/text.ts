@@ -117,7 +117,10 @@ function formatBuffer({ offset, bytes, firstEpoch, lastEpoch }: PoolBuffer): str
 const mostSteps = 6;
 
 /** What a prologue is called in names. */
-export const prologueName: { readonly [N in OpName]?: string } = { rms_norm: 'norm' };
+export const prologueName: { readonly [N in OpName]?: string } = {
+  rms_norm: 'norm',
+  attention_combine: 'combine',
+};
 
 /** What follows on each element of a result, where it is stored: `rope_cache`. */
 function outputSteps({ epilogue, append }: Output): string[] {

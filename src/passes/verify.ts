@@ -4,7 +4,7 @@ import { ops } from '../ir/ops/index.js';
 import { formatNode, valueNames } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
 import { kernelSources, layoutOf } from './access.js';
-import { endsStep, resultsOf, type Entry } from './entry.js';
+import { endsStep, resultsOf, type Entry, type PoolBuffer } from './entry.js';
 import { overwrites } from './in-place.js';
 import { transientValues } from './lifetimes.js';
 import { bytesOf } from './plan-pool.js';
@@ -92,8 +92,8 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
   for (const value of transientValues(entry))
     if (!buffered.has(value)) bug(entry, after, 'a result has no buffer', value);
   const uses = epochsOfUse(entry);
-  const over = overwrites(entry, layoutOf(entry), transientValues(entry));
-  for (const [i, a] of buffers.entries()) {
+  const overwritten = overwrites(entry, layoutOf(entry), transientValues(entry));
+  for (const a of buffers) {
     if (a.offset % alignment !== 0 || a.offset < 0 || a.offset + a.bytes > bytes) {
       bug(
         entry,
@@ -109,14 +109,18 @@ function verifyPool(entry: Entry, after: string, alignment: number): void {
     if (used.some((epoch) => epoch < a.firstEpoch || epoch > a.lastEpoch)) {
       bug(entry, after, `a value has its buffer in epochs ${a.firstEpoch} to ${a.lastEpoch} only`, a.value);
     }
-    for (const b of buffers.slice(i + 1)) {
-      const together = a.firstEpoch <= b.lastEpoch && b.firstEpoch <= a.lastEpoch;
-      const overwritten =
-        a.offset === b.offset && (over.get(b.value) === a.value || over.get(a.value) === b.value);
-      if (together && !overwritten && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) {
+  }
+  let alive: PoolBuffer[] = [];
+  for (const b of [...buffers].sort((x, y) => x.firstEpoch - y.firstEpoch)) {
+    alive = alive.filter((a) => a.lastEpoch >= b.firstEpoch);
+    for (const a of alive) {
+      const overlap = a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+      const over =
+        overwritten.get(b.value) === a.value && a.offset === b.offset && a.lastEpoch === b.firstEpoch;
+      if (overlap && !over)
         bug(entry, after, `two live buffers overlap at ${Math.max(a.offset, b.offset)}`, b.value);
-      }
     }
+    alive.push(b);
   }
 }
 

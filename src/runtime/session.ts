@@ -118,7 +118,7 @@ export class Session {
     for (let produced = 0; produced < maxTokens && fits();) {
       const started = performance.now();
       const ids = await this.whileBusy(() => this.next(sampling, Math.min(burst, maxTokens - produced)));
-      burst = burstAfter(burst, (performance.now() - started) / ids.length);
+      burst = burstAfter(burst, (performance.now() - started) / ids.length, this.plan.entries.prefill.tokens);
       const start = this.position;
       for (const [i, id] of ids.entries()) {
         // Steps that ran ahead of what the caller takes are forgotten: the next ones overwrite what they stored.
@@ -294,8 +294,9 @@ const bytesOf = (data: Float32Array | Int32Array | Uint32Array): Uint8Array =>
 const burstMs = 10;
 const mostBurst = 32;
 
-function burstAfter(burst: number, msPerStep: number): number {
-  return Math.max(1, Math.min(mostBurst, 2 * burst, Math.floor(burstMs / msPerStep)));
+function burstAfter(burst: number, msPerStep: number, chunk: number): number {
+  // Caches of windowed attention let the text go back by a chunk.
+  return Math.max(1, Math.min(mostBurst, chunk, 2 * burst, Math.floor(burstMs / msPerStep)));
 }
 
 function chooseDevice(addon: NativeAddon, wanted: string): string {

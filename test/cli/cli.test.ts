@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { withoutComments } from '../support/round-trip.js';
 import { sharedFolder, temporaryFolder } from '../support/temporary.js';
 
 interface Result {
@@ -30,7 +31,7 @@ beforeAll(async () => {
 });
 
 describe('upgc', () => {
-  it.each([[[]], [['compile']], [['run']]])('explains itself: %s --help', async (command) => {
+  it.each([[[]], [['compile']], [['dump']], [['run']]])('explains itself: %s --help', async (command) => {
     const { code, stdout } = await upgc(...command, '--help');
     expect(code).toBe(0);
     expect(stdout).toMatchSnapshot();
@@ -130,6 +131,106 @@ describe('upgc compile', () => {
         ' note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool\n',
     });
     expect(existsSync(out)).toBe(false);
+  });
+});
+
+describe('upgc dump', () => {
+  it('prints the last stage, of every entry point', async () => {
+    const { code, stdout, stderr } = await upgc('dump', ...llama);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout.match(/^entry .*$/gm)).toEqual([
+      'entry decode of llama (T = 1, C = 512) {',
+      'entry prefill of llama (T = 64, C = 512) {',
+      'entry score of llama (T = 64, C = 512) {',
+    ]);
+    expect(stdout).toMatch(/^ {4}store %embed to pool \[0, 256\) in epochs 0 to \d+ {3}\/\/ border: /m);
+  });
+
+  it('prints a stage of an entry point, for the options that compile takes', async () => {
+    const options = ['--stage', 'narrow-last', '--entry', 'prefill', '--chunk', '8', '--context', '32'];
+    const { code, stdout } = await upgc('dump', 'models/llama.graph.ts', ...options);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^entry prefill of llama \(T = 8, C = 32\) \{\n/);
+    expect(stdout.match(/^entry/gm)).toHaveLength(1);
+    expect(stdout).toContain(' = last ');
+    expect(stdout).not.toContain('kernel');
+    const load = await upgc('dump', 'models/llama.graph.ts', '--stage', 'load', '--entry', 'prefill');
+    expect(load.stdout).toMatch(/^graph llama \{\n/);
+  });
+
+  it('prints what each pass changed', async () => {
+    const { code, stdout } = await upgc('dump', ...llama, '--diff', '--entry', 'decode');
+    expect(code).toBe(0);
+    expect(stdout.match(/^(---|\+\+\+) .*|.*\(unchanged\)$/gm)).toEqual([
+      '--- decode after load',
+      '+++ decode after insert-kv-cache',
+      'decode after narrow-last (unchanged)',
+      '--- decode after narrow-last',
+      '+++ decode after fuse-layers',
+      '--- decode after fuse-layers',
+      '+++ decode after schedule',
+      '--- decode after schedule',
+      '+++ decode after plan-pool',
+    ]);
+    const one = await upgc('dump', ...llama, '--diff', '--stage', 'schedule', '--entry', 'decode');
+    expect(stdout).toContain(one.stdout);
+    // Nothing but barriers, as the kernels were in order.
+    const changed = one.stdout.split('\n').filter((line) => /^[+-](?![+-])/.test(line));
+    expect(changed.length).toBeGreaterThan(20);
+    for (const line of changed) expect(line).toMatch(/^\+ {2}(epoch 0|barrier epoch \d+)$/);
+  });
+
+  it('checks a text that it printed, and prints it without the places it came from', async () => {
+    const file = path.join(temporaryFolder(), 'decode.ir');
+    const { stdout } = await upgc('dump', ...llama, '--entry', 'decode');
+    writeFileSync(file, stdout);
+    const again = await upgc('dump', file);
+    expect(again).toMatchObject({ code: 0, stderr: '' });
+    expect(withoutComments(again.stdout)).toBe(withoutComments(stdout));
+    expect(stdout).toContain('// llama.graph.ts:');
+    expect(again.stdout).not.toContain('// llama.graph.ts:');
+    writeFileSync(file, stdout.replace(/in epochs 0 to \d+/, 'in epochs 0 to 0'));
+    const kept = await upgc('dump', file);
+    expect(kept).toMatchObject({ code: 1, stdout: '' });
+    expect(kept.stderr).toContain('entry decode: a value has its buffer in epochs 0 to 0 only');
+    writeFileSync(file, stdout.replace('= silu', '= sillu'));
+    const unknown = await upgc('dump', file);
+    expect(unknown).toMatchObject({ code: 1, stdout: '' });
+    expect(unknown.stderr).toMatch(
+      /^error: there is no op 'sillu'; did you mean 'silu'\?\n.*decode\.ir:\d+:\d+\n.* %silu = sillu /,
+    );
+  });
+
+  it('fails with one clear message', async () => {
+    const failed = async (...args: readonly string[]): Promise<string> => {
+      const { code, stdout, stderr } = await upgc('dump', ...args);
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      return stderr;
+    };
+    expect([
+      await failed(...llama, '--stage', 'shedule'),
+      await failed(...llama, '--entry', 'prefil'),
+      await failed(...llama, '--diff', '--stage', 'load'),
+      await failed('nothing.ir'),
+      await failed('nothing.ir', '--diff'),
+    ]).toMatchInlineSnapshot(`
+      [
+        "error: there is no pass 'shedule'; did you mean 'schedule'?
+       note: passes: load, insert-kv-cache, narrow-last, fuse-layers, schedule, plan-pool
+      ",
+        "error: there is no entry 'prefil'; did you mean 'prefill'?
+       note: entries: decode, prefill, score
+      ",
+        "error: no pass comes before load, so it changed nothing
+       note: leave --diff out
+      ",
+        "error: cannot read nothing.ir: no such file or folder
+      ",
+        "error: nothing.ir is printed whole
+       note: leave --stage, --entry and --diff out
+      ",
+      ]
+    `);
   });
 });
 

@@ -31,7 +31,7 @@ function index(value: Node, as: Node = value, bound = dims): string {
     updates: new Map(),
     dims: bound,
   });
-  return elementIndex(layoutOf(graph).of(value), iterationOf(as.type, bound));
+  return elementIndex(layoutOf({ graph, kernels: [] }).of(value), iterationOf(as.type, bound));
 }
 
 const x = inputOf('x', f32('T', 12));
@@ -126,7 +126,8 @@ function interpreted(view: Node, data: number[]): number[] {
 
 describe('pointers', () => {
   it('leave out what is zero', () => {
-    const layout = layoutOf(makeGraph({ name: 'g', outputs: new Map([['y', x]]), updates: new Map(), dims }));
+    const graph = makeGraph({ name: 'g', outputs: new Map([['y', x]]), updates: new Map(), dims });
+    const layout = layoutOf({ graph, kernels: [] });
     expect(rowStart(layout.of(x), iterationOf(x.type, { T: 1 }))).toBe('0');
     expect(rowPointer('x', layout.of(x), iterationOf(x.type, { T: 1 }))).toBe('x');
     expect(rowPointer('x', layout.of(x), iterationOf(x.type, dims))).toBe('x + t * 12');
@@ -144,9 +145,8 @@ describe('isPacked', () => {
   it('tells whole values from strided ones', () => {
     const of = (value: Node): boolean => {
       const y = makeNode('silu', [value], {});
-      return isPacked(
-        layoutOf(makeGraph({ name: 'g', outputs: new Map([['y', y]]), updates: new Map(), dims })).of(value),
-      );
+      const graph = makeGraph({ name: 'g', outputs: new Map([['y', y]]), updates: new Map(), dims });
+      return isPacked(layoutOf({ graph, kernels: [] }).of(value));
     };
     expect([of(x), of(reshape(x, 'T', 3, 4))]).toEqual([true, true]);
     expect([of(split(x, [5, 7], 0)), of(split(x, [5, 7], 1)), of(last(x))]).toEqual([false, false, false]);
@@ -181,10 +181,18 @@ describe('epilogues', () => {
 
   it('repeat a bias over heads', () => {
     const body = (): dsl.Tensor => {
+      const turned = dsl.rope(dsl.splitHeads(embedded(), 2), { theta: 10 });
+      return dsl.mergeHeads(dsl.add(turned, dsl.weight('b', [4])));
+    };
+    expect(statement(body, 'rope_add_2x4_tokens')).toBe('const float v1 = v0 + r2[n % 4];');
+  });
+
+  it('repeat a bias over heads that a product turns', () => {
+    const body = (): dsl.Tensor => {
       const heads = dsl.splitHeads(dsl.linear(embedded(), dsl.weight('w', [8, 8])), 2);
       return dsl.mergeHeads(dsl.add(dsl.rope(heads, { theta: 10 }), dsl.weight('b', [4])));
     };
-    expect(statement(body, 'rope_add_2x4_tokens')).toBe('const float v1 = v0 + r2[n % 4];');
+    expect(statement(body, 'matmul_f32_rope_add_8x8_tokens')).toBe('const float v1 = v0 + r4[n % 4];');
   });
 
   it('index by the axes of the value, not by those of the cache it is stored to', () => {

@@ -79,13 +79,13 @@ function memoryFaults({ kernels, arenas, inputs, weights }: Plan, entry: PlanEnt
       if (!region) return;
       if (region.offset + region.bytes > arenas[region.arena].bytes)
         faults.push(`${dispatch.label}: ${name} outside`);
-      if (name === 'y' || name === 'cache') {
+      if (/^(y|cache)\d*$/.test(name)) {
         const race = [...reads, ...writes].some(
           (other) => other.epoch === epoch && overlap(other.region, region),
         );
         if (race) faults.push(`${dispatch.label}: ${name} races`);
         // An append changes rows of a state; any other write replaces what lay there.
-        if (name === 'y') writes = writes.filter((other) => !overlap(other.region, region));
+        if (name.startsWith('y')) writes = writes.filter((other) => !overlap(other.region, region));
         writes.push({ region, epoch });
       } else {
         const whole = writes.some(
@@ -116,7 +116,7 @@ describe('makePlan', () => {
       const made = planFor(target);
       for (const entry of Object.values(made.entries)) {
         expect(memoryFaults(made, entry)).toEqual([]);
-        expect(entry.dispatches.length).toBeGreaterThan(15);
+        expect(entry.dispatches.length).toBeGreaterThan(10);
       }
     },
   );
@@ -161,7 +161,14 @@ describe('makePlan', () => {
 
   it('labels dispatches for people', () => {
     const labels = plan.entries.decode.dispatches.map(({ label }) => label);
-    expect(labels.slice(0, 4)).toEqual(['embed', 'layers.0.rms_norm', 'layers.0.linear', 'layers.0.rope']);
+    const layer = ['linear_norm_rope_cache', 'attention', 'linear_add', 'linear_norm_silu_mul', 'linear_add'];
+    expect(labels).toEqual([
+      'embed',
+      ...layer.map((label) => `layers.0.${label}`),
+      ...layer.map((label) => `layers.1.${label}`),
+      'linear_norm',
+      'argmax',
+    ]);
   });
 });
 

@@ -65,7 +65,7 @@ describe('runPasses', () => {
 
 describe('checkStage', () => {
   it('takes every stage', () => {
-    expect(stageNames.map(checkStage)).toEqual(stageNames);
+    for (const name of stageNames) expect(() => checkStage(name)).not.toThrow();
   });
 
   it('suggests the nearest', () => {

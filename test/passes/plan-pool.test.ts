@@ -3,7 +3,7 @@ import * as dsl from '../../src/ir/dsl.js';
 import type { Node } from '../../src/ir/graph.js';
 import { f32 } from '../../src/ir/type.js';
 import { kernelSources, layoutOf } from '../../src/passes/access.js';
-import type { Entry, PoolBuffer } from '../../src/passes/entry.js';
+import { resultsOf, type Entry, type PoolBuffer } from '../../src/passes/entry.js';
 import { fuseLayers } from '../../src/passes/fuse-layers.js';
 import { placeBuffers, planPool } from '../../src/passes/plan-pool.js';
 import { schedule } from '../../src/passes/schedule.js';
@@ -141,12 +141,14 @@ describe('plan-pool', () => {
     (target) => {
       for (const name of ['decode', 'prefill', 'score'] as const) {
         const entry = planned(name, target);
-        const layout = layoutOf(entry.graph);
+        const layout = layoutOf(entry);
         const buffers = entry.pool?.buffers ?? [];
         expect(buffers.length).toBeGreaterThan(3);
         for (const buffer of buffers) {
           const epochOf = (kernel: Entry['kernels'][number]): number => entry.epochs.get(kernel) ?? -1;
-          const made = entry.kernels.filter((kernel) => kernel.result === buffer.value).map(epochOf);
+          const made = entry.kernels
+            .filter((kernel) => resultsOf(kernel).includes(buffer.value))
+            .map(epochOf);
           const read = entry.kernels
             .filter((kernel) => kernelSources(kernel, layout).has(buffer.value))
             .map(epochOf);

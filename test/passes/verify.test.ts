@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import * as dsl from '../../src/ir/dsl.js';
+import type { Node } from '../../src/ir/graph.js';
 import type { Entry, Kernel, PoolBuffer } from '../../src/passes/entry.js';
 import { fuseLayers } from '../../src/passes/fuse-layers.js';
 import { planPool } from '../../src/passes/plan-pool.js';
@@ -73,15 +74,24 @@ describe('verifyEntry', () => {
   });
 
   it('1: a kernel without its result', () => {
-    const without = { ...embed, nodes: new Set<Kernel['result']>() };
+    const without = { ...embed, nodes: new Set<Node>() };
     expect(broken({ ...bordered, kernels: [without, first, last] })).toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, entry score: a kernel lacks its result
        note: %embed = embed %tokens, @table : f32[T, 16]"
     `);
   });
 
+  it('1: a kernel without one of its results', () => {
+    const [only] = last.outputs;
+    const without: Kernel = { ...last, outputs: [only, ...embed.outputs] };
+    expect(broken({ ...bordered, kernels: [embed, first, without] })).toMatchInlineSnapshot(`
+      "bug in upgc: after a-pass, entry score: a kernel lacks its result
+       note: %embed = embed %tokens, @table : f32[T, 16]"
+    `);
+  });
+
   it('2: a value inside a kernel that is read outside', () => {
-    const swallowed = { ...embed, result: last.result, nodes: new Set([...embed.nodes, ...last.nodes]) };
+    const swallowed = { ...last, nodes: new Set([...embed.nodes, ...last.nodes]) };
     expect(broken({ ...bordered, kernels: [first, swallowed] })).toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, entry score: a value inside a kernel is read outside of it
        note: %embed = embed %tokens, @table : f32[T, 16]"
@@ -89,7 +99,7 @@ describe('verifyEntry', () => {
   });
 
   it('2: an output inside a kernel', () => {
-    const [linear] = last.anchors;
+    const [linear] = last.outputs[0].anchors;
     if (!linear) throw new Error('no anchor');
     const hidden: Entry = {
       ...bordered,
@@ -127,6 +137,21 @@ describe('verifyEntry', () => {
     expect(broken(withBuffers((buffers) => buffers.slice(1)))).toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, entry score: a result has no buffer
        note: %embed = embed %tokens, @table : f32[T, 16]"
+    `);
+  });
+
+  it('4: one of several results without a buffer', () => {
+    const both: Kernel = {
+      ...first,
+      outputs: [...embed.outputs, ...first.outputs],
+      nodes: new Set([...embed.nodes, ...first.nodes]),
+    };
+    const joined = inEpochs([both, 0], [last, 1]);
+    expect(() => verifyEntry(joined, 'a-pass', 64)).not.toThrow();
+    const { pool } = withBuffers((buffers) => buffers.filter(({ value }) => value.op !== 'linear'));
+    expect(broken({ ...joined, pool })).toMatchInlineSnapshot(`
+      "bug in upgc: after a-pass, entry score: a result has no buffer
+       note: %linear = linear %embed, @a : f32[T, 16]"
     `);
   });
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { defineOp, reject, singlePrecision } from '../define.js';
+import { defineOp, reject, singlePrecision, type Named, type NdArray } from '../define.js';
 import { elementCount, formatType, i32, sameShape, sameType, type TensorType } from '../type.js';
 
 function checkStart(start: TensorType | undefined): void {
@@ -92,6 +92,68 @@ export function visibleRows(
   return Array.from({ length: count }, (_, i) => (position + 1 - count + i) % rows);
 }
 
+/** What one query makes of some rows of k and v: softmax sums before they are divided. */
+export interface Weighed {
+  /** The greatest score; -Infinity without rows. */
+  readonly most: number;
+  /** Σ e^(score - most). */
+  readonly total: number;
+  /** Σ e^(score - most) · v, by element. */
+  readonly mixed: Float64Array;
+}
+
+/** The rows of head `group` of k and v, weighed by the query q[query .. query + width). */
+export function weighRows(
+  { q, k, v }: { readonly q: NdArray; readonly k: NdArray; readonly v: NdArray },
+  query: number,
+  group: number,
+  rows: readonly number[],
+  scale: number | undefined,
+): Weighed {
+  const [, groups = 1, width = 0] = k.shape;
+  const factor = scale ?? 1 / Math.sqrt(width);
+  const starts = rows.map((row) => (row * groups + group) * width);
+  const scores = starts.map((key) => {
+    let dot = 0;
+    for (let i = 0; i < width; i++) dot += (q.data[query + i] ?? 0) * (k.data[key + i] ?? 0);
+    return dot * factor;
+  });
+  const most = scores.reduce((a, b) => Math.max(a, b), -Infinity);
+  const weights = scores.map((score) => Math.exp(score - most));
+  const mixed = Float64Array.from({ length: width }, (_, i) =>
+    weights.reduce((sum, weight, j) => sum + weight * (v.data[(starts[j] ?? 0) + i] ?? 0), 0),
+  );
+  return { most, total: weights.reduce((a, b) => a + b, 0), mixed };
+}
+
+export const attentionAttrs = z.object({
+  causal: z.boolean(),
+  scale: singlePrecision.positive().optional(),
+  window: z.int().positive().optional(),
+});
+
+type AttentionTypes = Named<readonly ['q', 'k', 'v', 'start?'], TensorType>;
+
+/** Refuses operands that do not fit each other. */
+export function checkAttention(
+  { q, k, v, start }: AttentionTypes,
+  { causal, window }: z.output<typeof attentionAttrs>,
+): void {
+  if (window !== undefined && !causal) reject('a window looks back from each token: it needs causal: true');
+  for (const [name, type] of Object.entries({ q, k, v })) {
+    if (type.dtype !== 'f32' || type.shape.length !== 3)
+      reject(`${name} must be f32[T, H, D], not ${formatType(type)}`);
+  }
+  if (!sameType(k, v)) reject(`k ${formatType(k)} and v ${formatType(v)} must have one type`);
+  const [, heads, width] = q.shape;
+  const [, groups, keyWidth] = k.shape;
+  if (width !== keyWidth) reject(`the head size of q ${formatType(q)} must match that of k ${formatType(k)}`);
+  if (typeof heads !== 'number' || typeof groups !== 'number' || heads % groups !== 0) {
+    reject(`the heads of q ${formatType(q)} must be a multiple of the heads of k ${formatType(k)}`);
+  }
+  checkStart(start);
+}
+
 export const attention = defineOp({
   name: 'attention',
   doc:
@@ -101,54 +163,26 @@ export const attention = defineOp({
     'q f32[T, H, D], k and v f32[S, G, D] with H a multiple of G → f32[T, H, D]. scale defaults to 1/√D, start to 0.',
   class: 'kernel',
   inputs: ['q', 'k', 'v', 'start?'],
-  attrs: z.object({
-    causal: z.boolean(),
-    scale: singlePrecision.positive().optional(),
-    window: z.int().positive().optional(),
-  }),
+  attrs: attentionAttrs,
   tokenwise: false,
-  infer: ({ q, k, v, start }, { causal, window }) => {
-    if (window !== undefined && !causal) reject('a window looks back from each token: it needs causal: true');
-    for (const [name, type] of Object.entries({ q, k, v })) {
-      if (type.dtype !== 'f32' || type.shape.length !== 3)
-        reject(`${name} must be f32[T, H, D], not ${formatType(type)}`);
-    }
-    if (!sameType(k, v)) reject(`k ${formatType(k)} and v ${formatType(v)} must have one type`);
-    const [, heads, width] = q.shape;
-    const [, groups, keyWidth] = k.shape;
-    if (width !== keyWidth)
-      reject(`the head size of q ${formatType(q)} must match that of k ${formatType(k)}`);
-    if (typeof heads !== 'number' || typeof groups !== 'number' || heads % groups !== 0) {
-      reject(`the heads of q ${formatType(q)} must be a multiple of the heads of k ${formatType(k)}`);
-    }
-    checkStart(start);
-    return q;
+  infer: (inputs, attrs) => {
+    checkAttention(inputs, attrs);
+    return inputs.q;
   },
-  evaluate: ({ q, k, v, start }, { scale, ...sight }, shape) => {
+  evaluate: ({ start, ...operands }, { scale, ...sight }, shape) => {
     const [tokens = 0, heads = 0, width = 0] = shape;
-    const [keys = 0, groups = 1] = k.shape;
-    const factor = scale ?? 1 / Math.sqrt(width);
+    const [keys = 0, groups = 1] = operands.k.shape;
     const first = start?.data[0] ?? 0;
     const result = new Float64Array(elementCount(shape));
     for (let t = 0; t < tokens; t++) {
       const seen = visibleRows(first + t, keys, sight);
       for (let h = 0; h < heads; h++) {
-        const group = Math.floor(h / (heads / groups));
         const query = (t * heads + h) * width;
-        const starts = seen.map((row) => (row * groups + group) * width);
-        const scores = starts.map((key) => {
-          let dot = 0;
-          for (let i = 0; i < width; i++) dot += (q.data[query + i] ?? 0) * (k.data[key + i] ?? 0);
-          return dot * factor;
-        });
-        const max = scores.reduce((a, b) => Math.max(a, b), -Infinity);
-        const weights = scores.map((score) => Math.exp(score - max));
-        const sum = weights.reduce((a, b) => a + b, 0);
-        for (let i = 0; i < width; i++) {
-          let mixed = 0;
-          weights.forEach((weight, j) => (mixed += weight * (v.data[(starts[j] ?? 0) + i] ?? 0)));
-          result[query + i] = mixed / sum;
-        }
+        const { total, mixed } = weighRows(operands, query, Math.floor(h / (heads / groups)), seen, scale);
+        result.set(
+          mixed.map((sum) => sum / total),
+          query,
+        );
       }
     }
     return result;

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { attentionCombine, attentionParts } from './attention-parts.js';
 import { attention, cacheAppend, rope } from './attention.js';
 import { embed, linear } from './dense.js';
 import { add, gelu, mul, scale, silu } from './elementwise.js';
@@ -19,6 +20,8 @@ export const ops = {
   rope,
   cache_append: cacheAppend,
   attention,
+  attention_parts: attentionParts,
+  attention_combine: attentionCombine,
   silu,
   gelu,
   mul,
