@@ -238,7 +238,11 @@ function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlannedEnt
     fields: {
       tokens: graph.dims['T'] ?? 1,
       dispatches,
-      pool: { bytes: entry.pool?.bytes ?? 0, lowerBound: entry.pool?.lowerBound ?? 0 },
+      pool: {
+        bytes: entry.pool?.bytes ?? 0,
+        lowerBound: entry.pool?.lowerBound ?? 0,
+        optimal: entry.pool?.optimal ?? true,
+      },
     },
     outputs: new Map([...graph.outputs].map(([name, node]) => [name, regionOf(node)])),
   };

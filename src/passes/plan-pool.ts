@@ -1,20 +1,21 @@
 import type { Node } from '../ir/graph.js';
 import { bindShape, bytesPerElement, elementCount, type DimBindings } from '../ir/type.js';
 import { kernelSources, layoutOf } from './access.js';
-import type { EntryPass, PoolBuffer, PoolPlan } from './entry.js';
+import type { EntryPass, PoolBuffer } from './entry.js';
+import { placeBuffers } from './pool/place.js';
 
 type Lifetime = Omit<PoolBuffer, 'offset'>;
 
 /**
  * Gives every transient value an offset in one static pool. Values whose lifetimes share an epoch get disjoint
- * bytes. Greedy by size: the largest first, each at the lowest offset that is free during its lifetime.
+ * bytes. The sizes are multiples of the target's alignment, and so are the offsets.
  */
 export const planPool: EntryPass = {
   name: 'plan-pool',
   doc: 'give every transient buffer an offset in one static pool',
   run: (entry, { target }) => ({
     ...entry,
-    pool: placeBuffers(lifetimes(entry, target.alignment), target.alignment),
+    pool: placeBuffers(lifetimes(entry, target.alignment)),
   }),
 };
 
@@ -39,40 +40,4 @@ function lifetimes(entry: Parameters<EntryPass['run']>[0], alignment: number): L
       const bytes = alignUp(bytesOf(kernel.result, entry.graph.dims), alignment);
       return { value: kernel.result, bytes, firstEpoch, lastEpoch: lastUse.get(kernel.result) ?? firstEpoch };
     });
-}
-
-/** Places buffers, all of them multiples of `alignment` bytes. */
-export function placeBuffers(buffers: readonly Lifetime[], alignment: number): PoolPlan {
-  const placed: PoolBuffer[] = [];
-  for (const buffer of [...buffers].sort((a, b) => b.bytes - a.bytes)) {
-    const rivals = placed
-      .filter((other) => other.firstEpoch <= buffer.lastEpoch && buffer.firstEpoch <= other.lastEpoch)
-      .sort((a, b) => a.offset - b.offset);
-    let offset = 0;
-    for (const rival of rivals) {
-      if (offset + buffer.bytes <= rival.offset) break;
-      offset = Math.max(offset, alignUp(rival.offset + rival.bytes, alignment));
-    }
-    placed.push({ ...buffer, offset });
-  }
-  return {
-    buffers: placed,
-    bytes: placed.reduce((end, buffer) => Math.max(end, buffer.offset + buffer.bytes), 0),
-    lowerBound: maxLive(buffers),
-  };
-}
-
-function maxLive(buffers: readonly Lifetime[]): number {
-  const change = new Map<number, number>();
-  for (const { bytes, firstEpoch, lastEpoch } of buffers) {
-    change.set(firstEpoch, (change.get(firstEpoch) ?? 0) + bytes);
-    change.set(lastEpoch + 1, (change.get(lastEpoch + 1) ?? 0) - bytes);
-  }
-  let live = 0;
-  let most = 0;
-  for (const epoch of [...change.keys()].sort((a, b) => a - b)) {
-    live += change.get(epoch) ?? 0;
-    most = Math.max(most, live);
-  }
-  return most;
 }

@@ -73,7 +73,8 @@ const entryFields = {
   /** Most tokens of one step. */
   tokens: count,
   dispatches: z.array(dispatchSchema),
-  pool: z.strictObject({ bytes, lowerBound: bytes }),
+  /** `optimal`: no placement of the transient buffers needs fewer bytes; proven. */
+  pool: z.strictObject({ bytes, lowerBound: bytes, optimal: z.boolean() }),
 };
 
 /** Logits f32[tokens, vocabulary]. */
