@@ -110,6 +110,7 @@ describe('figures', () => {
             "pool": {
               "bytes": 112640,
               "lowerBound": 112640,
+              "optimal": true,
             },
           },
           "prefill": {
@@ -118,6 +119,7 @@ describe('figures', () => {
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
+              "optimal": true,
             },
           },
           "score": {
@@ -126,6 +128,7 @@ describe('figures', () => {
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
+              "optimal": true,
             },
           },
         },
@@ -146,24 +149,27 @@ describe('figures', () => {
             "barriers": 259,
             "dispatches": 356,
             "pool": {
-              "bytes": 81920,
+              "bytes": 76800,
               "lowerBound": 76800,
+              "optimal": true,
             },
           },
           "prefill": {
             "barriers": 259,
             "dispatches": 356,
             "pool": {
-              "bytes": 5242880,
+              "bytes": 4915200,
               "lowerBound": 4915200,
+              "optimal": true,
             },
           },
           "score": {
             "barriers": 258,
             "dispatches": 355,
             "pool": {
-              "bytes": 5242880,
+              "bytes": 4915200,
               "lowerBound": 4915200,
+              "optimal": true,
             },
           },
         },
@@ -184,24 +190,27 @@ describe('figures', () => {
             "barriers": 43,
             "dispatches": 59,
             "pool": {
-              "bytes": 1280,
+              "bytes": 1216,
               "lowerBound": 1216,
+              "optimal": true,
             },
           },
           "prefill": {
             "barriers": 43,
             "dispatches": 59,
             "pool": {
-              "bytes": 81920,
+              "bytes": 76800,
               "lowerBound": 76800,
+              "optimal": true,
             },
           },
           "score": {
             "barriers": 42,
             "dispatches": 58,
             "pool": {
-              "bytes": 81920,
+              "bytes": 76800,
               "lowerBound": 76800,
+              "optimal": true,
             },
           },
         },
