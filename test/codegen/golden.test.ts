@@ -102,34 +102,34 @@ describe('figures', () => {
     const { summary } = await build('phi4', { target: 'metal' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 10,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 323,
-            "dispatches": 404,
+            "barriers": 202,
+            "dispatches": 203,
             "pool": {
               "bytes": 112640,
               "lowerBound": 112640,
             },
           },
           "prefill": {
-            "barriers": 323,
-            "dispatches": 404,
+            "barriers": 281,
+            "dispatches": 282,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
             },
           },
           "score": {
-            "barriers": 322,
-            "dispatches": 403,
+            "barriers": 282,
+            "dispatches": 283,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
             },
           },
         },
-        "kernels": 24,
+        "kernels": 17,
         "nodes": 1128,
         "parameters": 14659507200,
       }
@@ -140,34 +140,34 @@ describe('figures', () => {
     const { summary } = await build('llama', { target: 'metal' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 11,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 259,
-            "dispatches": 356,
+            "barriers": 162,
+            "dispatches": 163,
             "pool": {
               "bytes": 81920,
               "lowerBound": 76800,
             },
           },
           "prefill": {
-            "barriers": 259,
-            "dispatches": 356,
+            "barriers": 225,
+            "dispatches": 226,
             "pool": {
-              "bytes": 5242880,
+              "bytes": 4915200,
               "lowerBound": 4915200,
             },
           },
           "score": {
-            "barriers": 258,
-            "dispatches": 355,
+            "barriers": 226,
+            "dispatches": 227,
             "pool": {
-              "bytes": 5242880,
+              "bytes": 4915200,
               "lowerBound": 4915200,
             },
           },
         },
-        "kernels": 24,
+        "kernels": 17,
         "nodes": 936,
         "parameters": 6738415616,
       }
@@ -178,34 +178,34 @@ describe('figures', () => {
     const { summary } = await build('llama', { weights: stories260k, target: 'cpu' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 11,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 43,
-            "dispatches": 59,
+            "barriers": 27,
+            "dispatches": 28,
             "pool": {
               "bytes": 1280,
               "lowerBound": 1216,
             },
           },
           "prefill": {
-            "barriers": 43,
-            "dispatches": 59,
+            "barriers": 27,
+            "dispatches": 28,
             "pool": {
               "bytes": 81920,
               "lowerBound": 76800,
             },
           },
           "score": {
-            "barriers": 42,
-            "dispatches": 58,
+            "barriers": 26,
+            "dispatches": 27,
             "pool": {
               "bytes": 81920,
               "lowerBound": 76800,
             },
           },
         },
-        "kernels": 26,
+        "kernels": 16,
         "nodes": 152,
         "parameters": 260032,
       }
