@@ -102,11 +102,11 @@ describe('figures', () => {
     const { summary } = await build('phi4', { target: 'metal' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 10,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 323,
-            "dispatches": 404,
+            "barriers": 202,
+            "dispatches": 203,
             "pool": {
               "bytes": 112640,
               "lowerBound": 112640,
@@ -114,8 +114,8 @@ describe('figures', () => {
             },
           },
           "prefill": {
-            "barriers": 323,
-            "dispatches": 404,
+            "barriers": 281,
+            "dispatches": 282,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
@@ -123,8 +123,8 @@ describe('figures', () => {
             },
           },
           "score": {
-            "barriers": 322,
-            "dispatches": 403,
+            "barriers": 282,
+            "dispatches": 283,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
@@ -132,7 +132,7 @@ describe('figures', () => {
             },
           },
         },
-        "kernels": 24,
+        "kernels": 17,
         "nodes": 1128,
         "parameters": 14659507200,
       }
@@ -143,11 +143,11 @@ describe('figures', () => {
     const { summary } = await build('llama', { target: 'metal' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 11,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 259,
-            "dispatches": 356,
+            "barriers": 162,
+            "dispatches": 163,
             "pool": {
               "bytes": 76800,
               "lowerBound": 76800,
@@ -155,8 +155,8 @@ describe('figures', () => {
             },
           },
           "prefill": {
-            "barriers": 259,
-            "dispatches": 356,
+            "barriers": 225,
+            "dispatches": 226,
             "pool": {
               "bytes": 4915200,
               "lowerBound": 4915200,
@@ -164,8 +164,8 @@ describe('figures', () => {
             },
           },
           "score": {
-            "barriers": 258,
-            "dispatches": 355,
+            "barriers": 226,
+            "dispatches": 227,
             "pool": {
               "bytes": 4915200,
               "lowerBound": 4915200,
@@ -173,7 +173,7 @@ describe('figures', () => {
             },
           },
         },
-        "kernels": 24,
+        "kernels": 17,
         "nodes": 936,
         "parameters": 6738415616,
       }
@@ -184,11 +184,11 @@ describe('figures', () => {
     const { summary } = await build('llama', { weights: stories260k, target: 'cpu' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 11,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 43,
-            "dispatches": 59,
+            "barriers": 27,
+            "dispatches": 28,
             "pool": {
               "bytes": 1216,
               "lowerBound": 1216,
@@ -196,8 +196,8 @@ describe('figures', () => {
             },
           },
           "prefill": {
-            "barriers": 43,
-            "dispatches": 59,
+            "barriers": 27,
+            "dispatches": 28,
             "pool": {
               "bytes": 76800,
               "lowerBound": 76800,
@@ -205,8 +205,8 @@ describe('figures', () => {
             },
           },
           "score": {
-            "barriers": 42,
-            "dispatches": 58,
+            "barriers": 26,
+            "dispatches": 27,
             "pool": {
               "bytes": 76800,
               "lowerBound": 76800,
@@ -214,7 +214,7 @@ describe('figures', () => {
             },
           },
         },
-        "kernels": 26,
+        "kernels": 16,
         "nodes": 152,
         "parameters": 260032,
       }
