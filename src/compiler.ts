@@ -41,7 +41,8 @@ export interface CompileOptions {
 export interface EntrySummary {
   readonly dispatches: number;
   readonly barriers: number;
-  readonly pool: { readonly bytes: number; readonly lowerBound: number };
+  /** `optimal`: no plan needs fewer bytes; proven. */
+  readonly pool: { readonly bytes: number; readonly lowerBound: number; readonly optimal: boolean };
 }
 
 /** What `upgc compile --json` prints. */

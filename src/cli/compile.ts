@@ -1,6 +1,6 @@
 import cliProgress from 'cli-progress';
 import { Command } from 'commander';
-import { compile, type CompileSummary } from '../compiler.js';
+import { compile, type CompileSummary, type EntrySummary } from '../compiler.js';
 import { relativeTo } from '../diagnostic.js';
 import { checkStage, stageNames } from '../passes/pipeline.js';
 import { withModelOptions, type ModelFlags } from './arguments.js';
@@ -73,11 +73,16 @@ async function run(model: string, flags: CompileFlags): Promise<void> {
   else process.stderr.write(formatSummary(summary));
 }
 
+function poolQuality({ bytes, lowerBound, optimal }: EntrySummary['pool']): string {
+  if (optimal) return ' (optimal)';
+  return `, ${Math.ceil((bytes / lowerBound - 1) * 100)} % above the lower bound`;
+}
+
 function formatSummary(summary: CompileSummary): string {
   const { entries } = summary;
   const entryLine = (name: keyof typeof entries): string => {
     const { dispatches, barriers, pool } = entries[name];
-    return `${dispatches} dispatches, ${barriers} barriers, pool ${formatBytes(pool.bytes)} (at least ${formatBytes(pool.lowerBound)})`;
+    return `${dispatches} dispatches, ${barriers} barriers, pool ${formatBytes(pool.bytes)}${poolQuality(pool)}`;
   };
   const rows: readonly (readonly [string, string])[] = [
     [

@@ -96,17 +96,16 @@ function readsTokens({ kernel, layout }: Site): boolean {
   return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromPosition));
 }
 
-/** `; x first: rms_norm; then silu, mul; into the cache`. */
+/** What is fused: `; x first: norm; then silu, mul; into the cache.`, or a line for each of several results. */
 export function fusedWords({ prologue, outputs }: Kernel): string {
-  const words = outputs.map(({ epilogue, append }) => {
-    const steps = epilogue.map((node) => node.op).join(', ');
-    return `${steps === '' ? '' : `; then ${steps}`}${append ? '; into the cache' : ''}`;
-  });
-  const of = (i: number): string => (outputs.length > 1 ? `; result ${i + 1}` : '');
-  const shown = words.map((text, i) =>
-    text === '' ? '' : `${of(i)}${text.replace(/^; /, outputs.length > 1 ? ': ' : '; ')}`,
-  );
-  return `${prologue ? `; x first: ${prologueName[prologue.op] ?? prologue.op}` : ''}${shown.join('')}`;
+  const first = prologue ? `; x first: ${prologueName[prologue.op] ?? prologue.op}` : '';
+  const words = outputs.map(({ epilogue, append }) => [
+    ...(epilogue.length > 0 ? [`then ${epilogue.map(({ op }) => op).join(', ')}`] : []),
+    ...(append ? ['into the cache'] : []),
+  ]);
+  if (outputs.length === 1) return `${[first, ...words.flat()].join('; ')}.`;
+  const lines = words.flatMap((own, i) => (own.length > 0 ? [`/// Result ${i}: ${own.join('; ')}.`] : []));
+  return [`${first}.`, ...lines].join('\n');
 }
 
 export function nameOf(...parts: readonly (string | number)[]): string {

@@ -13,10 +13,9 @@ export const schedule: EntryPass = {
   doc: 'order dispatches and set barrier epochs',
   run: (entry) => {
     const levels = levelsOf(entry.kernels, layoutOf(entry));
-    const last = Math.max(...levels.values());
-    const alone = [...levels.values()].filter((level) => level === last).length === 1;
-    const epochOf = (kernel: Kernel): number =>
-      endsStep(kernel) && !alone ? last + 1 : (levels.get(kernel) ?? 0);
+    const levelOf = (kernel: Kernel): number => levels.get(kernel) ?? 0;
+    const last = Math.max(-1, ...entry.kernels.filter((kernel) => !endsStep(kernel)).map(levelOf));
+    const epochOf = (kernel: Kernel): number => (endsStep(kernel) ? last + 1 : levelOf(kernel));
     const epochs = new Map(entry.kernels.map((kernel) => [kernel, epochOf(kernel)]));
     const kernels = [...entry.kernels].sort((a, b) => (epochs.get(a) ?? 0) - (epochs.get(b) ?? 0));
     return { ...entry, kernels, epochs };

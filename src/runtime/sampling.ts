@@ -31,7 +31,8 @@ export function samplingOf(options: SamplingOptions): Sampling {
   const check = (name: string, value: number, fits: boolean, expected: string): void => {
     if (!fits) throw new UserError(`${name} must be ${expected}, not ${value}`);
   };
-  check('temperature', temperature, temperature >= 0 && Number.isFinite(temperature), 'a number, at least 0');
+  // Times the greatest Gumbel variate, 16.6, it is still a number of f32.
+  check('temperature', temperature, temperature >= 0 && temperature <= 1e37, 'from 0 to 1e37');
   check('topK', topK, isWhole(topK, 2 ** 24), 'a whole number, at least 0');
   check('topP', topP, topP > 0 && topP <= 1, 'above 0 and at most 1');
   check('minP', minP, minP >= 0 && minP <= 1, 'from 0 to 1');

@@ -44,7 +44,7 @@ export interface GeneratedToken {
 export interface SessionStats {
   /** Device allocations since `open` returned. */
   readonly deviceAllocations: number;
-  /** Steps handed to the device since `open` returned. */
+  /** Submissions to the device since `open` returned; one may be of many steps. */
   readonly submissions: number;
   readonly dispatchesPerStep: Readonly<Record<EntryName, number>>;
   readonly bytes: { readonly pool: number; readonly state: number; readonly weights: number };
@@ -241,7 +241,8 @@ export class Session {
     this.writeRegion(this.plan.inputs.seed, sampling.seed);
     const { context, entries } = this.plan;
     if (this.pending.length === 1) {
-      const steps = Math.min(most, context - this.position);
+      // Caches that are rings keep what is seen from up to a chunk before the end of the text.
+      const steps = Math.min(most, entries.prefill.tokens, context - this.position);
       await this.submit('decode', this.pending, steps);
       this.pending = [];
       return this.readIds(++this.position, steps);

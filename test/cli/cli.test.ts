@@ -76,7 +76,7 @@ describe('upgc compile', () => {
     const entry = {
       dispatches: anyNumber,
       barriers: anyNumber,
-      pool: { bytes: anyNumber, lowerBound: anyNumber },
+      pool: { bytes: anyNumber, lowerBound: anyNumber, optimal: true },
     };
     expect(summary).toMatchObject({
       model: 'llama',

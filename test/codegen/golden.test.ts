@@ -102,34 +102,37 @@ describe('figures', () => {
     const { summary } = await build('phi4', { target: 'metal' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 10,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 323,
-            "dispatches": 404,
+            "barriers": 202,
+            "dispatches": 203,
             "pool": {
               "bytes": 112640,
               "lowerBound": 112640,
+              "optimal": true,
             },
           },
           "prefill": {
-            "barriers": 323,
-            "dispatches": 404,
+            "barriers": 281,
+            "dispatches": 282,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
+              "optimal": true,
             },
           },
           "score": {
-            "barriers": 322,
-            "dispatches": 403,
+            "barriers": 282,
+            "dispatches": 283,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
+              "optimal": true,
             },
           },
         },
-        "kernels": 24,
+        "kernels": 17,
         "nodes": 1128,
         "parameters": 14659507200,
       }
@@ -140,34 +143,37 @@ describe('figures', () => {
     const { summary } = await build('llama', { target: 'metal' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 11,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 259,
-            "dispatches": 356,
+            "barriers": 162,
+            "dispatches": 163,
             "pool": {
-              "bytes": 81920,
+              "bytes": 76800,
               "lowerBound": 76800,
+              "optimal": true,
             },
           },
           "prefill": {
-            "barriers": 259,
-            "dispatches": 356,
+            "barriers": 225,
+            "dispatches": 226,
             "pool": {
-              "bytes": 5242880,
+              "bytes": 4915200,
               "lowerBound": 4915200,
+              "optimal": true,
             },
           },
           "score": {
-            "barriers": 258,
-            "dispatches": 355,
+            "barriers": 226,
+            "dispatches": 227,
             "pool": {
-              "bytes": 5242880,
+              "bytes": 4915200,
               "lowerBound": 4915200,
+              "optimal": true,
             },
           },
         },
-        "kernels": 24,
+        "kernels": 17,
         "nodes": 936,
         "parameters": 6738415616,
       }
@@ -178,34 +184,37 @@ describe('figures', () => {
     const { summary } = await build('llama', { weights: stories260k, target: 'cpu' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 11,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 43,
-            "dispatches": 59,
+            "barriers": 27,
+            "dispatches": 28,
             "pool": {
-              "bytes": 1280,
+              "bytes": 1216,
               "lowerBound": 1216,
+              "optimal": true,
             },
           },
           "prefill": {
-            "barriers": 43,
-            "dispatches": 59,
+            "barriers": 27,
+            "dispatches": 28,
             "pool": {
-              "bytes": 81920,
+              "bytes": 76800,
               "lowerBound": 76800,
+              "optimal": true,
             },
           },
           "score": {
-            "barriers": 42,
-            "dispatches": 58,
+            "barriers": 26,
+            "dispatches": 27,
             "pool": {
-              "bytes": 81920,
+              "bytes": 76800,
               "lowerBound": 76800,
+              "optimal": true,
             },
           },
         },
-        "kernels": 26,
+        "kernels": 16,
         "nodes": 152,
         "parameters": 260032,
       }

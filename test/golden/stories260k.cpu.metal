@@ -26,6 +26,38 @@ inline float pairwise_sum(thread float* partial) {
     return partial[0];
 }
 
+/// A stored element as a float; bfloat16 travels as its bits.
+inline float real(float x) { return x; }
+inline float real(half x) { return float(x); }
+inline float real(ushort bits) { return bf16(bits); }
+
+/// The products of `rows` rows of matrices with x, all of `length` elements. Every lane gets all sums; it takes `vector`
+/// contiguous elements at a time, each with a partial sum of its own.
+template <uint rows, uint vector, uint lanes, uint length, typename X, typename Row>
+inline void multiply_rows(X x, thread const Row* matrix, uint lane, thread float* products) {
+    float sums[rows][vector] = {};
+    const uint stride = lanes * vector;
+    const uint whole = length / stride * stride;
+    for (uint k = lane * vector; k < whole; k += stride)
+        for (uint r = 0; r < rows; ++r)
+            for (uint j = 0; j < vector; ++j) sums[r][j] += x[k + j] * real(matrix[r][k + j]);
+    for (uint r = 0; r < rows; ++r)
+        for (uint j = 0; whole + j * lanes < length; ++j) {
+            const uint k = whole + j * lanes + lane;
+            if (k < length) sums[r][j] += x[k] * real(matrix[r][k]);
+        }
+    // Vectorised across rows, this would transpose the sums.
+    #pragma clang loop vectorize(disable)
+    for (uint r = 0; r < rows; ++r) products[r] = simd_sum(pairwise_sum<vector>(sums[r]));
+}
+
+/// Where the element lies in a row of heads that comes `slot`-th when the two of every rotated pair follow each other.
+template <uint width, uint dims>
+inline uint pair_order(uint slot) {
+    const uint i = slot % width;
+    return i < dims ? slot - i + i / 2 + i % 2 * (dims / 2) : slot;
+}
+
 /// Row ids[t] of a table with 64 columns.
 kernel void embed_f32_64(
     device const int* ids [[buffer(0)]],
@@ -41,12 +73,24 @@ kernel void embed_f32_64(
     }
 }
 
-/// x / sqrt(mean(x^2) + eps) * weight over rows of 64.
-kernel void rms_norm_f32_64(
+/// The vector x times the rows of matrices, 64 + 32 + 32 x 64; x first: norm.
+/// Result 0: then rope.
+/// Result 1: then rope; into the cache.
+/// Result 2: into the cache.
+kernel void matvec_f32_norm_rope_cache_64_32_32x64(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight0 [[buffer(2)]],
+    device const float* angles [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    device float* y0 [[buffer(5)]],
+    device const float* weight1 [[buffer(6)]],
+    device float* cache1 [[buffer(7)]],
+    device const float* weight2 [[buffer(8)]],
+    device float* cache2 [[buffer(9)]],
+    threadgroup float* prepared [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     device const float* row = x;
@@ -57,163 +101,88 @@ kernel void rms_norm_f32_64(
     }
     float total = simd_sum(pairwise_sum<16>(squares));
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
-    for (uint i = thread_index; i < 64; i += 1) {
-        const uint n = i;
-        const float v0 = row[i] * factor * weight[i];
-        y[n] = v0;
-    }
-}
-
-/// The vector x times the rows of a matrix, 64 x 64.
-kernel void matvec_f32_64x64(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint first = group.y * 4;
-    device const float* row = x;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+    for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 32; block += 1) {
+        if (block < 16) {
+            const uint first = block * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<8, 8>(first + r);
+                matrix[r] = weight0 + n * 64;
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            y[n] = v0;
-        }
-    }
-}
-
-/// The vector x times the rows of a matrix, 32 x 64.
-kernel void matvec_f32_32x64(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint first = group.y * 4;
-    device const float* row = x;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            device const float* angle = angles + step.position * 8;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<8, 8>(first + r);
+                    const uint n1 = pair_order<8, 8>(first + r + 1);
+                    const uint i = n0 % 8;
+                    const float c = angle[i];
+                    const float s = angle[i + 4];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        y0[n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        y0[n] = v0;
+                    }
+                }
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            y[n] = v0;
-        }
-    }
-}
-
-/// The vector x times the rows of a matrix, 32 x 64; into the cache.
-kernel void matvec_f32_cache_32x64(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint first = group.y * 4;
-    device const float* row = x;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+        } else if (block < 24) {
+            const uint first = (block - 16) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<8, 8>(first + r);
+                matrix[r] = weight1 + n * 64;
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            cache[step.position * 32 + n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 4) of each of 8 heads by the angles of their position.
-kernel void rope_8x8(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint head = group.y;
-    device const float* row = x + head * 8;
-    device const float* angles = table + step.position * 8;
-    for (uint i = lane; i < 4; i += 1) {
-        const float a = row[i];
-        const float b = row[i + 4];
-        const float c = angles[i];
-        const float s = angles[i + 4];
-        {
-            const uint n = head * 8 + i;
-            const float v0 = a * c - b * s;
-            y[n] = v0;
-        }
-        {
-            const uint n = head * 8 + i + 4;
-            const float v0 = b * c + a * s;
-            y[n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 4) of each of 4 heads by the angles of their position; into the cache.
-kernel void rope_cache_4x8(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint head = group.y;
-    device const float* row = x + head * 8;
-    device const float* angles = table + step.position * 8;
-    for (uint i = lane; i < 4; i += 1) {
-        const float a = row[i];
-        const float b = row[i + 4];
-        const float c = angles[i];
-        const float s = angles[i + 4];
-        {
-            const uint n = head * 8 + i;
-            const float v0 = a * c - b * s;
-            cache[step.position * 32 + n] = v0;
-        }
-        {
-            const uint n = head * 8 + i + 4;
-            const float v0 = b * c + a * s;
-            cache[step.position * 32 + n] = v0;
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            device const float* angle = angles + step.position * 8;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<8, 8>(first + r);
+                    const uint n1 = pair_order<8, 8>(first + r + 1);
+                    const uint i = n0 % 8;
+                    const float c = angle[i];
+                    const float s = angle[i + 4];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        cache1[step.position * 32 + n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        cache1[step.position * 32 + n] = v0;
+                    }
+                }
+            }
+        } else {
+            const uint first = (block - 24) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight2 + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    cache2[step.position * 32 + n] = v0;
+                }
+            }
         }
     }
 }
@@ -291,64 +260,73 @@ kernel void matvec_f32_add_64x64(
     uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]]
 ) {
-    const uint first = group.y * 4;
-    device const float* row = x;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+    device const float* operand = x;
+    for (uint block = group.y; block < 16; block += 16) {
+        {
+            const uint first = block * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[n] + v0;
-            y[n] = v1;
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[n] + v0;
+                    y[n] = v1;
+                }
+            }
         }
     }
 }
 
-/// The vector x times the rows of 2 matrices, 172 x 64; then silu, mul.
-kernel void matvec_f32_silu_mul_172x64(
+/// The vector x times the rows of matrices, 172 x 64; x first: norm; then silu, mul.
+kernel void matvec_f32_norm_silu_mul_172x64(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device const float* weight1 [[buffer(2)]],
-    device float* y [[buffer(3)]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight [[buffer(2)]],
+    device const float* weight_1 [[buffer(3)]],
+    device float* y [[buffer(4)]],
+    threadgroup float* prepared [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
+    uint lane [[thread_index_in_simdgroup]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
-    const uint first = group.y * 4;
     device const float* row = x;
-    float sums0[4][16] = {};
-    float sums1[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            device const float* block1 = weight1 + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
-                sums1[r][j] += row[k + j] * block1[j];
-            }
-        }
+    float squares[16] = {};
+    for (uint k = thread_index * 16; k < 64; k += 16) {
+        device const float* block = row + k;
+        for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        const float v1 = simd_sum(pairwise_sum<16>(sums1[r]));
-        if (lane == 0) {
-            const float v2 = silu(v0);
-            const float v3 = v2 * v1;
-            y[n] = v3;
+    float total = simd_sum(pairwise_sum<16>(squares));
+    const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
+    for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 43; block += 1) {
+        {
+            const uint first = block * 4;
+            device const float* matrix[8];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
+                matrix[4 + r] = weight_1 + n * 64;
+            }
+            float products[8];
+            multiply_rows<8, 16, 1, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = products[4 + r];
+                    const float v2 = silu(v0);
+                    const float v3 = v2 * v1;
+                    y[n] = v3;
+                }
+            }
         }
     }
 }
@@ -362,66 +340,68 @@ kernel void matvec_f32_add_64x172(
     uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]]
 ) {
-    const uint first = group.y * 4;
-    device const float* row = x;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 160; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 172 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+    device const float* operand = x;
+    for (uint block = group.y; block < 16; block += 16) {
+        {
+            const uint first = block * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 172;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 12; ++j) {
-            const uint k = 160 + j + lane;
-            if (k < 172) {
-                sums0[r][j] += row[k] * weight[m * 172 + k];
+            float products[4];
+            multiply_rows<4, 16, 1, 172>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[n] + v0;
+                    y[n] = v1;
+                }
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[n] + v0;
-            y[n] = v1;
         }
     }
 }
 
-/// The vector x times the rows of a matrix, 512 x 64.
-kernel void matvec_f32_512x64(
+/// The vector x times the rows of a matrix, 512 x 64; x first: norm.
+kernel void matvec_f32_norm_512x64(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    threadgroup float* prepared [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
+    uint lane [[thread_index_in_simdgroup]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
-    const uint first = group.y * 4;
     device const float* row = x;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
-            }
-        }
+    float squares[16] = {};
+    for (uint k = thread_index * 16; k < 64; k += 16) {
+        device const float* block = row + k;
+        for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            y[n] = v0;
+    float total = simd_sum(pairwise_sum<16>(squares));
+    const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
+    for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 128; block += 1) {
+        {
+            const uint first = block * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    y[n] = v0;
+                }
+            }
         }
     }
 }
@@ -465,13 +445,24 @@ kernel void embed_f32_64_tokens(
     }
 }
 
-/// x / sqrt(mean(x^2) + eps) * weight over rows of 64.
-kernel void rms_norm_f32_64_tokens(
+/// Each vector of x times the rows of matrices, 64 + 32 + 32 x 64; x first: norm.
+/// Result 0: then rope.
+/// Result 1: then rope; into the cache.
+/// Result 2: into the cache.
+kernel void matmul_f32_norm_rope_cache_64_32_32x64_tokens(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight0 [[buffer(2)]],
+    device const float* angles [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    device float* y0 [[buffer(5)]],
+    device const float* weight1 [[buffer(6)]],
+    device float* cache1 [[buffer(7)]],
+    device const float* weight2 [[buffer(8)]],
+    device float* cache2 [[buffer(9)]],
+    threadgroup float* prepared [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     const uint t = group.x;
@@ -484,175 +475,88 @@ kernel void rms_norm_f32_64_tokens(
     }
     float total = simd_sum(pairwise_sum<16>(squares));
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
-    for (uint i = thread_index; i < 64; i += 1) {
-        const uint n = i;
-        const float v0 = row[i] * factor * weight[i];
-        y[t * 64 + n] = v0;
-    }
-}
-
-/// Each vector of x times the rows of a matrix, 64 x 64.
-kernel void matmul_f32_64x64_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint first = group.y * 4;
-    device const float* row = x + t * 64;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+    for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 32; block += 1) {
+        if (block < 16) {
+            const uint first = block * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<8, 8>(first + r);
+                matrix[r] = weight0 + n * 64;
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            y[t * 64 + n] = v0;
-        }
-    }
-}
-
-/// Each vector of x times the rows of a matrix, 32 x 64.
-kernel void matmul_f32_32x64_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint first = group.y * 4;
-    device const float* row = x + t * 64;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            device const float* angle = angles + (step.position + t) * 8;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<8, 8>(first + r);
+                    const uint n1 = pair_order<8, 8>(first + r + 1);
+                    const uint i = n0 % 8;
+                    const float c = angle[i];
+                    const float s = angle[i + 4];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        y0[t * 64 + n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        y0[t * 64 + n] = v0;
+                    }
+                }
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            y[t * 32 + n] = v0;
-        }
-    }
-}
-
-/// Each vector of x times the rows of a matrix, 32 x 64; into the cache.
-kernel void matmul_f32_cache_32x64_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint first = group.y * 4;
-    device const float* row = x + t * 64;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+        } else if (block < 24) {
+            const uint first = (block - 16) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<8, 8>(first + r);
+                matrix[r] = weight1 + n * 64;
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            cache[(step.position + t) * 32 + n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 4) of each of 8 heads by the angles of their position.
-kernel void rope_8x8_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint head = group.y;
-    device const float* row = x + t * 64 + head * 8;
-    device const float* angles = table + (step.position + t) * 8;
-    for (uint i = lane; i < 4; i += 1) {
-        const float a = row[i];
-        const float b = row[i + 4];
-        const float c = angles[i];
-        const float s = angles[i + 4];
-        {
-            const uint n = head * 8 + i;
-            const float v0 = a * c - b * s;
-            y[t * 64 + n] = v0;
-        }
-        {
-            const uint n = head * 8 + i + 4;
-            const float v0 = b * c + a * s;
-            y[t * 64 + n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 4) of each of 4 heads by the angles of their position; into the cache.
-kernel void rope_cache_4x8_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint head = group.y;
-    device const float* row = x + t * 32 + head * 8;
-    device const float* angles = table + (step.position + t) * 8;
-    for (uint i = lane; i < 4; i += 1) {
-        const float a = row[i];
-        const float b = row[i + 4];
-        const float c = angles[i];
-        const float s = angles[i + 4];
-        {
-            const uint n = head * 8 + i;
-            const float v0 = a * c - b * s;
-            cache[(step.position + t) * 32 + n] = v0;
-        }
-        {
-            const uint n = head * 8 + i + 4;
-            const float v0 = b * c + a * s;
-            cache[(step.position + t) * 32 + n] = v0;
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            device const float* angle = angles + (step.position + t) * 8;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<8, 8>(first + r);
+                    const uint n1 = pair_order<8, 8>(first + r + 1);
+                    const uint i = n0 % 8;
+                    const float c = angle[i];
+                    const float s = angle[i + 4];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        cache1[(step.position + t) * 32 + n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        cache1[(step.position + t) * 32 + n] = v0;
+                    }
+                }
+            }
+        } else {
+            const uint first = (block - 24) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight2 + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    cache2[(step.position + t) * 32 + n] = v0;
+                }
+            }
         }
     }
 }
@@ -735,67 +639,76 @@ kernel void matmul_f32_add_64x64_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = group.y * 4;
-    device const float* row = x + t * 64;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+    device const float* operand = x + t * 64;
+    for (uint block = group.y; block < 16; block += 16) {
+        {
+            const uint first = block * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[t * 64 + n] + v0;
-            y[t * 64 + n] = v1;
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[t * 64 + n] + v0;
+                    y[t * 64 + n] = v1;
+                }
+            }
         }
     }
 }
 
-/// Each vector of x times the rows of 2 matrices, 172 x 64; then silu, mul.
-kernel void matmul_f32_silu_mul_172x64_tokens(
+/// Each vector of x times the rows of matrices, 172 x 64; x first: norm; then silu, mul.
+kernel void matmul_f32_norm_silu_mul_172x64_tokens(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device const float* weight1 [[buffer(2)]],
-    device float* y [[buffer(3)]],
-    constant Step& step [[buffer(4)]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight [[buffer(2)]],
+    device const float* weight_1 [[buffer(3)]],
+    device float* y [[buffer(4)]],
+    constant Step& step [[buffer(5)]],
+    threadgroup float* prepared [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
+    uint lane [[thread_index_in_simdgroup]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = group.y * 4;
     device const float* row = x + t * 64;
-    float sums0[4][16] = {};
-    float sums1[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            device const float* block1 = weight1 + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
-                sums1[r][j] += row[k + j] * block1[j];
-            }
-        }
+    float squares[16] = {};
+    for (uint k = thread_index * 16; k < 64; k += 16) {
+        device const float* block = row + k;
+        for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        const float v1 = simd_sum(pairwise_sum<16>(sums1[r]));
-        if (lane == 0) {
-            const float v2 = silu(v0);
-            const float v3 = v2 * v1;
-            y[t * 172 + n] = v3;
+    float total = simd_sum(pairwise_sum<16>(squares));
+    const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
+    for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 43; block += 1) {
+        {
+            const uint first = block * 4;
+            device const float* matrix[8];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
+                matrix[4 + r] = weight_1 + n * 64;
+            }
+            float products[8];
+            multiply_rows<8, 16, 1, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = products[4 + r];
+                    const float v2 = silu(v0);
+                    const float v3 = v2 * v1;
+                    y[t * 172 + n] = v3;
+                }
+            }
         }
     }
 }
@@ -812,35 +725,25 @@ kernel void matmul_f32_add_64x172_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = group.y * 4;
-    device const float* row = x + t * 172;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 160; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 172 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+    device const float* operand = x + t * 172;
+    for (uint block = group.y; block < 16; block += 16) {
+        {
+            const uint first = block * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 172;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 12; ++j) {
-            const uint k = 160 + j + lane;
-            if (k < 172) {
-                sums0[r][j] += row[k] * weight[m * 172 + k];
+            float products[4];
+            multiply_rows<4, 16, 1, 172>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[t * 64 + n] + v0;
+                    y[t * 64 + n] = v1;
+                }
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[t * 64 + n] + v0;
-            y[t * 64 + n] = v1;
         }
     }
 }
@@ -855,60 +758,71 @@ kernel void matvec_f32_add_64x64_last(
     uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]]
 ) {
-    const uint first = group.y * 4;
-    device const float* row = x + (step.tokens - 1) * 64;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+    device const float* operand = x + (step.tokens - 1) * 64;
+    for (uint block = group.y; block < 16; block += 16) {
+        {
+            const uint first = block * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
             }
-        }
-    }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[(step.tokens - 1) * 64 + n] + v0;
-            y[n] = v1;
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[(step.tokens - 1) * 64 + n] + v0;
+                    y[n] = v1;
+                }
+            }
         }
     }
 }
 
-/// Each vector of x times the rows of a matrix, 512 x 64.
-kernel void matmul_f32_512x64_tokens(
+/// Each vector of x times the rows of a matrix, 512 x 64; x first: norm.
+kernel void matmul_f32_norm_512x64_tokens(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    threadgroup float* prepared [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
+    uint lane [[thread_index_in_simdgroup]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = group.y * 4;
     device const float* row = x + t * 64;
-    float sums0[4][16] = {};
-    for (uint k = lane * 16; k < 64; k += 16) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 64 + k;
-            for (uint j = 0; j < 16; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
-            }
-        }
+    float squares[16] = {};
+    for (uint k = thread_index * 16; k < 64; k += 16) {
+        device const float* block = row + k;
+        for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    // Vectorised across rows, this would transpose the sums.
-    #pragma clang loop vectorize(disable)
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<16>(sums0[r]));
-        if (lane == 0) {
-            y[t * 512 + n] = v0;
+    float total = simd_sum(pairwise_sum<16>(squares));
+    const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
+    for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 128; block += 1) {
+        {
+            const uint first = block * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 16, 1, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    y[t * 512 + n] = v0;
+                }
+            }
         }
     }
 }

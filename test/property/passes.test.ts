@@ -1,8 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { compileGraph, type Compiled } from '../../src/compiler.js';
+import type { NdArray } from '../../src/ir/define.js';
 import { interpret, type StepResult } from '../../src/ir/interpret.js';
 import type { Graph, Node } from '../../src/ir/graph.js';
+import { sample } from '../../src/ir/ops/sample.js';
 import { formatGraph } from '../../src/ir/text.js';
 import { targets } from '../../src/passes/target.js';
 import {
@@ -17,6 +19,8 @@ import {
   buildRecipe,
   contextOf,
   recipes,
+  samplingAt,
+  samplingSeed,
   tokensOf,
   weightValues,
   type Recipe,
@@ -63,7 +67,24 @@ function expectEqual(what: string, actual: Float64Array, expected: Float64Array)
 const rowsOf = (state: Node<'state'>): number =>
   Number(state.type.shape[0] === 'C' ? Infinity : state.type.shape[0]);
 
-const argmaxOf = (row: Float64Array): number => row.indexOf(row.reduce((a, b) => Math.max(a, b), -Infinity));
+/** The id that follows `end` tokens whose last has these logits. */
+function idAfter(end: number, logits: Float64Array): Float64Array {
+  const vector = (data: Iterable<number>): NdArray => {
+    const values = Float64Array.from(data);
+    return { shape: [values.length], data: values };
+  };
+  return sample.evaluate(
+    {
+      logits: { shape: [1, logits.length], data: logits },
+      tokens: vector([]),
+      position: vector([end]),
+      sampling: vector(samplingAt(end)),
+      seed: vector([samplingSeed]),
+    },
+    {},
+    [1],
+  );
+}
 
 /** Runs an entry over a text, each step on the states the last one left. */
 function* stepsOf(
@@ -79,6 +100,8 @@ function* stepsOf(
       inputs: new Map([
         ['tokens', part],
         ['position', [start]],
+        ['sampling', [...samplingAt(start + part.length)]],
+        ['seed', [samplingSeed]],
       ]),
       weights: (name) => weights.get(name) ?? new Float64Array(),
       states,
@@ -117,7 +140,7 @@ describe(`the entry points compute what the model means (${cases} cases, seed ${
               const logits = step.outputs.get('logits')?.data ?? new Float64Array();
               expectEqual(what, logits, rows);
               if (entry.name !== 'score')
-                expect([...(step.outputs.get('next')?.data ?? [])], what).toEqual([argmaxOf(logits)]);
+                expect(step.outputs.get('next')?.data, what).toEqual(idAfter(step.end, logits));
             }
           }
         });

@@ -10,15 +10,18 @@ import { fuseLayers } from '../../src/passes/fuse-layers.js';
 import { insertKvCache } from '../../src/passes/insert-kv-cache.js';
 import { entryPasses } from '../../src/passes/pipeline.js';
 import { targets } from '../../src/passes/target.js';
-import { errorBounds, u } from '../support/error-bound.js';
+import { errorBounds } from '../support/error-bound.js';
 import {
   buildRecipe,
   contextOf,
   recipes,
+  samplingAt,
+  samplingSeed,
   tokensOf,
   weightValues,
   type Recipe,
 } from '../support/random-graph.js';
+import { u } from '../support/rounding.js';
 
 /**
  * Translation validation (Pnueli, Siegel and Singerman 1998): not the passes are proved right but each result of one.
@@ -127,6 +130,8 @@ function validate(recipe: Recipe, { insert, entry: passes }: Passes): ReadonlySe
       const inputs = new Map([
         ['tokens', part],
         ['position', [start]],
+        ['sampling', [...samplingAt(start + part.length)]],
+        ['seed', [samplingSeed]],
       ]);
       let before: Step | undefined;
       let next = states;
@@ -141,7 +146,7 @@ function validate(recipe: Recipe, { insert, entry: passes }: Passes): ReadonlySe
           }
         } catch (error) {
           const message = error instanceof Error ? error.message : String(error);
-          const texts = [before?.graph ?? model, graph].map((shown) => formatGraph(shown, name)).join('\n');
+          const texts = [before?.graph ?? model, graph].map(formatGraph).join('\n');
           throw new Error(`${pass}, entry ${name}, position ${start}: ${message}\n${texts}`, {
             cause: error,
           });

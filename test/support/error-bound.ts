@@ -2,6 +2,8 @@ import { nameInputs, type Named, type NdArray } from '../../src/ir/define.js';
 import type { Graph, Node } from '../../src/ir/graph.js';
 import { visibleRows } from '../../src/ir/ops/attention.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
+import { expError, gamma, tanhError, tiny, u } from './rounding.js';
+import { possibleIds } from './sample-bound.js';
 
 /**
  * How far a single-precision device may be from the interpreter: a running error analysis (Higham, Accuracy and
@@ -10,16 +12,6 @@ import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/inde
  * so nothing is left out to first order and no safety factor is needed; sums are bounded for every order of summation,
  * so the bounds hold for any number of lanes, partial sums or fused multiply-adds.
  */
-
-/** Unit roundoff of f32. */
-export const u = 2 ** -24;
-
-/** The greatest absolute error of an operation whose result is subnormal, flushed to zero or not. */
-const tiny = 2 ** -126;
-
-/** Relative errors of the CPU device's functions: native/msl/elementary.h states them in ulp, and 1 ulp ≤ 2u. */
-const expError = 1.0 * 2 * u;
-const tanhError = 1.6 * 2 * u;
 
 /** Attention rescales what it has summed at most once per this many positions. */
 const attentionBlock = 32;
@@ -37,9 +29,6 @@ type Bound<N extends OpName> = (
 
 const at = (values: Float64Array, index: number): number => values[index] ?? Number.NaN;
 const magnitude = (x: Approximate, index: number): number => Math.abs(at(x.data, index)) + at(x.error, index);
-
-/** γ_k: the relative error of k roundings. */
-const gamma = (k: number): number => (k * u) / (1 - k * u);
 
 /** The error of k roundings on a result, or on terms, of the given magnitude. */
 const rounding = (k: number, size: number): number => gamma(k) * size + k * tiny;
@@ -136,6 +125,11 @@ function geluBound(x: number, error: number, value: number): number {
   const tanh = tanhError + flatness(inner(near)) * argument + (tanhCurvature / 2) * argument ** 2;
   // 1 + tanh, and the product with x / 2
   return moved + 0.5 * far * tanh * (1 + gamma(2)) + rounding(2, Math.abs(value) + moved);
+}
+
+/** Models have none of these ops, and bounds are of models. */
+function madeByPasses(): never {
+  throw new Error('a model has an op that only passes make');
 }
 
 /** Every op states how far its result may be off; a new op must. */
@@ -310,6 +304,16 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
       }
       return 0;
     });
+  },
+  attention_parts: madeByPasses,
+  attention_combine: madeByPasses,
+  // As of argmax.
+  sample: ({ logits, tokens, position, sampling, seed }) => {
+    const start = logits.data.length - (logits.shape[1] ?? 0);
+    const row = { data: logits.data.subarray(start), error: logits.error.subarray(start) };
+    const next = at(position.data, 0) + tokens.data.length;
+    const possible = possibleIds(row, sampling.data, at(seed.data, 0), next);
+    return Float64Array.of(possible.length === 1 ? 0 : Infinity);
   },
 };
 

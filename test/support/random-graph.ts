@@ -443,6 +443,25 @@ export function tokensOf(recipe: Recipe, graph: Graph): number[] {
   return Array.from({ length: recipe.tokens }, () => Math.floor(random.next().value * vocabulary));
 }
 
+/** How the id after the tokens before `position` is drawn: temperature, top-k, top-p and min-p. */
+export const samplingAt = (position: number): Float32Array =>
+  Float32Array.from(
+    pick(
+      [
+        [0, 0, 1, 0],
+        [1, 0, 1, 0],
+        [0.7, 5, 1, 0],
+        [1.5, 0, 0.8, 0],
+        [1, 0, 1, 0.1],
+        [3, 20, 0.9, 0.02],
+      ],
+      position,
+    ),
+  );
+
+/** Of the draws of a text. */
+export const samplingSeed = 0x9e3779b9;
+
 function bitsOf16(value: number, dtype: 'f16' | 'bf16'): number {
   const fraction = significandBits[dtype] - 1;
   const least = leastExponent[dtype];

@@ -78,7 +78,7 @@ export const sample = defineOp({
     const row = logits.data.slice(logits.data.length - (logits.shape[1] ?? 0));
     const allowed = temperature > 0 ? candidates(row, sampling.data) : undefined;
     const next = (position.data[0] ?? 0) + tokens.data.length;
-    let best = -1;
+    let best = 0;
     let most = -Infinity;
     row.forEach((logit, id) => {
       if (allowed && allowed[id] !== true) return;
