@@ -83,7 +83,7 @@ describe('upgc compile', () => {
       target: 'metal',
       nodes: anyNumber,
       kernels: anyNumber,
-      dispatchesPerLayer: 11,
+      dispatchesPerLayer: 5,
       entries: { decode: entry, prefill: entry },
       kvBytes: 2 * 5 * 512 * 32 * 4,
       weightBytes: 260032 * 4,
@@ -128,7 +128,7 @@ describe('upgc compile', () => {
       stdout: '',
       stderr:
         "error: there is no pass 'fuse-layer'; did you mean 'fuse-layers'?\n" +
-        ' note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool\n',
+        ' note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, fuse-layers, schedule, plan-pool\n',
     });
     expect(existsSync(out)).toBe(false);
   });
