@@ -21,3 +21,19 @@ export function tokenList(text: string): number[] {
   if (ids.every((id) => /^\d+$/.test(id))) return ids.map(Number);
   throw new InvalidArgumentError('expected token ids with commas between them, like 1,2,3');
 }
+
+const byteUnits: ReadonlyMap<string, number> = new Map(
+  ['', 'k', 'm', 'g', 't'].flatMap((prefix, power) => [
+    [`${prefix}b`, 1000 ** power] as const,
+    [`${prefix}ib`, 1024 ** power] as const,
+  ]),
+);
+
+/** `8GiB`, `900 MB`, `1.5GB`, or bytes as a plain number: a whole number of bytes, at least 1. */
+export function byteSize(text: string): number {
+  const [, count = '', unit = ''] = /^(\d+(?:\.\d+)?) ?([a-z]*)$/i.exec(text.trim()) ?? [];
+  const scale = byteUnits.get(unit === '' ? 'b' : unit.toLowerCase());
+  const bytes = count === '' || scale === undefined ? NaN : Math.floor(Number(count) * scale);
+  if (Number.isSafeInteger(bytes) && bytes >= 1) return bytes;
+  throw new InvalidArgumentError('expected a size, such as 8GiB, 900MB or 123456789 (bytes)');
+}

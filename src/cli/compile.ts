@@ -3,7 +3,7 @@ import { Command, Option } from 'commander';
 import { compile, targets, type CompileSummary, type EntrySummary } from '../compiler.js';
 import { relativeTo } from '../diagnostic.js';
 import { checkStage, stageNames } from '../passes/pipeline.js';
-import { wholeNumber } from './arguments.js';
+import { byteSize, wholeNumber } from './arguments.js';
 import { formatBytes, formatCount } from './format.js';
 
 interface CompileFlags {
@@ -11,6 +11,7 @@ interface CompileFlags {
   readonly weights?: string;
   readonly context?: number;
   readonly chunk?: number;
+  readonly memoryBudget?: number;
   readonly out?: string;
   readonly dump?: string;
   readonly stopAfter?: string;
@@ -37,6 +38,11 @@ export function compileCommand(): Command {
       wholeNumber(1),
     )
     .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1))
+    .option(
+      '--memory-budget <size>',
+      'refuse a build that needs more memory: 8GiB, 900MB, or bytes',
+      byteSize,
+    )
     .option('--out <dir>', 'the build folder (default: build/<model>)')
     .option(
       '--dump <pass>',
