@@ -7,6 +7,7 @@ import { isOp, type Graph } from './ir/graph.js';
 import { inModelFile, loadModel } from './ir/load.js';
 import { bytesPerElement, elementCount } from './ir/type.js';
 import { emit } from './codegen/emit.js';
+import { checkBudget, memoryOf } from './codegen/memory.js';
 import { makePlan } from './codegen/plan.js';
 import type { Entry } from './passes/entry.js';
 import { checkStage, runPasses, type OnStage } from './passes/pipeline.js';
@@ -30,6 +31,8 @@ export interface CompileOptions {
   readonly context?: number;
   /** Most tokens of one prefill step; 64 by default. */
   readonly chunk?: number;
+  /** Bytes that weights, KV cache, pool, input and output and kernels may take together; by default any number. */
+  readonly memoryBudget?: number;
   /** The build folder; `build/<model name>` by default. With null, nothing is written. */
   readonly out?: string | null;
   readonly onStage?: OnStage;
@@ -89,8 +92,17 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   const context = options.context ?? built.context;
   checkCount('context', context);
   checkCount('chunk', options.chunk ?? 1);
+  checkMemoryBudget(options.memoryBudget);
   const compiled = compileGraph(built.graph, { ...options, target, context, checkpoint });
   if (!compiled) return undefined;
+  if (options.memoryBudget !== undefined) {
+    const { chunk } = options;
+    checkBudget(compiled.plan, memoryOf(compiled.plan, compiled.kernels), options.memoryBudget, (shorter) => {
+      const other = compileGraph(built.graph, { target, context: shorter, chunk, checkpoint });
+      if (!other) throw new CompilerBug('a compilation without a last pass ended early');
+      return memoryOf(other.plan, other.kernels);
+    });
+  }
   if (out !== null) await writeBuild(out, compiled, checkpoint, options.onProgress);
   return summarise(built.graph, compiled, out, performance.now() - started);
 }
@@ -108,6 +120,11 @@ function checkCount(what: string, value: number): void {
   if (!Number.isInteger(value) || value < 1 || value >= 2 ** 31) {
     throw new UserError(`${what} must be a whole number of tokens from 1 to 2^31 - 1, not ${value}`);
   }
+}
+
+function checkMemoryBudget(value: number | undefined): void {
+  if (value === undefined || (Number.isSafeInteger(value) && value > 0)) return;
+  throw new UserError(`memoryBudget must be a whole number of bytes, at least 1, not ${value}`);
 }
 
 function buildModel(model: Model, checkpoint: Checkpoint | undefined): ReturnType<Model['build']> {

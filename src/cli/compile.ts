@@ -3,10 +3,11 @@ import { Command } from 'commander';
 import { compile, type CompileSummary, type EntrySummary } from '../compiler.js';
 import { relativeTo } from '../diagnostic.js';
 import { checkStage, stageNames } from '../passes/pipeline.js';
-import { withModelOptions, type ModelFlags } from './arguments.js';
+import { byteSize, withModelOptions, type ModelFlags } from './arguments.js';
 import { formatBytes, formatCount } from './format.js';
 
 interface CompileFlags extends ModelFlags {
+  readonly memoryBudget?: number;
   readonly out?: string;
   readonly dump?: string;
   readonly stopAfter?: string;
@@ -22,6 +23,11 @@ export function compileCommand(): Command {
     )
     .argument('<model.graph.ts>', 'the file whose default export is the model');
   return withModelOptions(command)
+    .option(
+      '--memory-budget <size>',
+      'refuse a build that needs more memory: 8GiB, 900MB, or bytes',
+      byteSize,
+    )
     .option('--out <dir>', 'the build folder (default: build/<model>)')
     .option(
       '--dump <pass>',
