@@ -91,8 +91,9 @@ async function run(model: string, flags: CompileFlags): Promise<void> {
 function formatSummary(summary: CompileSummary): string {
   const { entries } = summary;
   const entryLine = (name: keyof typeof entries): string => {
-    const { dispatches, barriers, pool } = entries[name];
-    return `${dispatches} dispatches, ${barriers} barriers, pool ${formatBytes(pool.bytes)} (at least ${formatBytes(pool.lowerBound)})`;
+    const { dispatches, dispatchesPerLayer, dispatchesOutside, barriers, pool } = entries[name];
+    const shares = `${dispatchesPerLayer} a layer, ${dispatchesOutside} outside`;
+    return `${dispatches} dispatches: ${shares}; ${barriers} barriers, pool ${formatBytes(pool.bytes)} (at least ${formatBytes(pool.lowerBound)})`;
   };
   const rows: readonly (readonly [string, string])[] = [
     [
@@ -100,10 +101,7 @@ function formatSummary(summary: CompileSummary): string {
       `${summary.model}, ${formatCount(summary.parameters)} parameters, context ${formatCount(summary.context)}`,
     ],
     ['target', summary.target],
-    [
-      'nodes',
-      `${summary.nodes} → ${summary.kernels} kernels, ${summary.dispatchesPerLayer} dispatches a layer`,
-    ],
+    ['nodes', `${summary.nodes} → ${summary.kernels} kernels`],
     ['decode', entryLine('decode')],
     ['prefill', entryLine('prefill')],
     ['KV cache', formatBytes(summary.kvBytes)],
