@@ -9,7 +9,7 @@ import { bytesPerElement, elementCount } from './ir/type.js';
 import { emit } from './codegen/emit.js';
 import { checkBudget, memoryOf } from './codegen/memory.js';
 import { makePlan } from './codegen/plan.js';
-import type { Entry } from './passes/entry.js';
+import type { Entry, Kernel } from './passes/entry.js';
 import { checkStage, runPasses, type OnStage } from './passes/pipeline.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
@@ -43,6 +43,10 @@ export interface CompileOptions {
 
 export interface EntrySummary {
   readonly dispatches: number;
+  /** Most dispatches that one layer of a step takes; 0 without layers. */
+  readonly dispatchesPerLayer: number;
+  /** Dispatches of a step that belong to no layer. */
+  readonly dispatchesOutside: number;
   readonly barriers: number;
   /** `optimal`: no plan needs fewer bytes; proven. */
   readonly pool: { readonly bytes: number; readonly lowerBound: number; readonly optimal: boolean };
@@ -61,7 +65,7 @@ export interface CompileSummary {
   readonly nodes: number;
   /** Kernels in kernels.metal. */
   readonly kernels: number;
-  /** Most dispatches that one layer of a decode step takes. */
+  /** That of decode. */
   readonly dispatchesPerLayer: number;
   readonly entries: Readonly<Record<EntryName, EntrySummary>>;
   readonly kvBytes: number;
@@ -178,18 +182,14 @@ function summarise(
 ): CompileSummary {
   const weights = graph.nodes.filter((node) => isOp(node, 'weight'));
   const parameters = weights.map((node) => elementCount(node.attrs.shape));
-  const decode = entries.find((entry) => entry.name === 'decode');
-  const perLayer = new Map<number, number>();
-  for (const kernel of decode?.kernels ?? []) {
-    const { layer } = kernel.outputs[0].result.origin;
-    if (layer !== undefined) perLayer.set(layer, (perLayer.get(layer) ?? 0) + 1);
-  }
   const entrySummary = (name: EntryName): EntrySummary => ({
     dispatches: plan.entries[name].dispatches.length,
+    ...dispatchesByLayer(entries.find((entry) => entry.name === name)?.kernels ?? []),
     barriers: plan.entries[name].dispatches.filter((dispatch) => dispatch.barrier).length,
     pool: plan.entries[name].pool,
   });
   const { arenas } = plan;
+  const decode = entrySummary('decode');
   return {
     model: plan.model.name,
     target: plan.target,
@@ -198,9 +198,9 @@ function summarise(
     parameters: parameters.reduce((a, b) => a + b, 0),
     nodes: graph.nodes.length,
     kernels: plan.kernels.length,
-    dispatchesPerLayer: Math.max(0, ...perLayer.values()),
+    dispatchesPerLayer: decode.dispatchesPerLayer,
     entries: {
-      decode: entrySummary('decode'),
+      decode,
       prefill: entrySummary('prefill'),
       score: entrySummary('score'),
     },
@@ -212,4 +212,18 @@ function summarise(
     totalBytes: arenas.weights.bytes + arenas.state.bytes + arenas.pool.bytes + arenas.io.bytes,
     ms: Math.round(ms),
   };
+}
+
+/** A kernel belongs to the layer of its first result. */
+function dispatchesByLayer(
+  kernels: readonly Kernel[],
+): Pick<EntrySummary, 'dispatchesPerLayer' | 'dispatchesOutside'> {
+  const perLayer = new Map<number | undefined, number>();
+  for (const { outputs } of kernels) {
+    const { layer } = outputs[0].result.origin;
+    perLayer.set(layer, (perLayer.get(layer) ?? 0) + 1);
+  }
+  const dispatchesOutside = perLayer.get(undefined) ?? 0;
+  perLayer.delete(undefined);
+  return { dispatchesPerLayer: Math.max(0, ...perLayer.values()), dispatchesOutside };
 }

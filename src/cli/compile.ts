@@ -87,8 +87,9 @@ function poolQuality({ bytes, lowerBound, optimal }: EntrySummary['pool']): stri
 function formatSummary(summary: CompileSummary): string {
   const { entries } = summary;
   const entryLine = (name: keyof typeof entries): string => {
-    const { dispatches, barriers, pool } = entries[name];
-    return `${dispatches} dispatches, ${barriers} barriers, pool ${formatBytes(pool.bytes)}${poolQuality(pool)}`;
+    const { dispatches, dispatchesPerLayer, dispatchesOutside, barriers, pool } = entries[name];
+    const shares = `${dispatchesPerLayer} a layer, ${dispatchesOutside} outside`;
+    return `${dispatches} dispatches: ${shares}; ${barriers} barriers, pool ${formatBytes(pool.bytes)}${poolQuality(pool)}`;
   };
   const rows: readonly (readonly [string, string])[] = [
     [
@@ -96,10 +97,7 @@ function formatSummary(summary: CompileSummary): string {
       `${summary.model}, ${formatCount(summary.parameters)} parameters, context ${formatCount(summary.context)}`,
     ],
     ['target', summary.target],
-    [
-      'nodes',
-      `${summary.nodes} → ${summary.kernels} kernels, ${summary.dispatchesPerLayer} dispatches a layer`,
-    ],
+    ['nodes', `${summary.nodes} → ${summary.kernels} kernels`],
     ['decode', entryLine('decode')],
     ['prefill', entryLine('prefill')],
     ['KV cache', formatBytes(summary.kvBytes)],
