@@ -16,7 +16,7 @@ export type Allocator = (buffers: readonly Buffer[]) => number;
 /** Every buffer has bytes of its own. */
 export const noReuse: Allocator = (buffers) => buffers.reduce((sum, { bytes }) => sum + bytes, 0);
 
-/** The largest first, each at the lowest offset that is free while it is alive (TensorFlow Lite's `GreedyBySize`). */
+/** The largest first, each at the lowest offset that is free while it is alive. */
 export const greedyBySize: Allocator = (buffers) =>
   allocate(
     [...buffers].sort((a, b) => b.bytes - a.bytes),
