@@ -27,7 +27,9 @@ export function plot(points: readonly Point[], xLabel: string, yLabel: string): 
   const lines = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12">`,
     `<rect width="${width}" height="${height}" fill="white"/>`,
-    ...ticks(mostX).map((x) => `<text x="${atX(x)}" y="${height - margin + 18}" text-anchor="middle">${x}</text>`),
+    ...ticks(mostX).map(
+      (x) => `<text x="${atX(x)}" y="${height - margin + 18}" text-anchor="middle">${x}</text>`,
+    ),
     ...ticks(mostY).flatMap((y) => [
       `<line x1="${margin}" x2="${width - margin}" y1="${atY(y)}" y2="${atY(y)}" stroke="#ddd"/>`,
       `<text x="${margin - 8}" y="${Number(atY(y)) + 4}" text-anchor="end">${y}</text>`,

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { compileGraph, targets } from '#dist/compiler.js';
 import { loadModel } from '#dist/ir/load.js';
+import { slotsOf } from '#dist/passes/lifetimes.js';
 import { placeBuffers, type PlaceOptions } from '#dist/passes/pool/place.js';
 import { bestFit, firstFit, greedyBySize, noReuse, type Buffer } from './baselines.js';
 import { markdownTable, textTable, type Row } from './table.js';
@@ -26,9 +27,9 @@ function modelProblems(): PoolProblem[] {
     const { graph, context } = loadModel(path.join('models', file)).build({});
     return Object.values(targets).flatMap((target) => {
       const entries = compileGraph(graph, { target, context })?.entries ?? [];
-      return entries.map(({ name, pool }) => ({
-        name: `${graph.name} ${name}, ${target.name}`,
-        buffers: (pool?.buffers ?? []).map(({ bytes, firstEpoch, lastEpoch }) => ({
+      return entries.map((entry) => ({
+        name: `${graph.name} ${entry.name}, ${target.name}`,
+        buffers: slotsOf(entry, target.alignment).map(({ bytes, firstEpoch, lastEpoch }) => ({
           bytes,
           firstEpoch,
           lastEpoch,

@@ -16,7 +16,12 @@ const options = { target: targets.cpu, context: 16, chunk: 4 };
 describe('runPasses', () => {
   it('runs every stage in order and shows each', () => {
     const stages = new Map<string, string>();
-    const entries = runPasses(graph, { ...options, onStage: (stage, text) => stages.set(stage, text()) });
+    const entries = runPasses(graph, {
+      ...options,
+      target: targets.metal,
+      context: 256,
+      onStage: (stage, text) => stages.set(stage, text()),
+    });
     expect([...stages.keys()]).toEqual([
       'load',
       'insert-kv-cache',
