@@ -10,7 +10,9 @@ const weyl = 0x9e3779b9;
 
 /** The upper half of a product of two unsigned 32-bit numbers. */
 function multiplyHigh(a: number, b: number): number {
-  return Number((BigInt(a >>> 0) * BigInt(b >>> 0)) >> 32n);
+  // By halves of b, so that every product is exact in float64.
+  const low = Math.floor((a * (b & 0xffff)) / 2 ** 16);
+  return Math.floor((a * (b >>> 16) + low) / 2 ** 16);
 }
 
 /** Philox 2x32-10 (Salmon et al. 2011): 64 random bits for each value of a 64-bit counter and a 32-bit key. */
@@ -47,7 +49,7 @@ export function candidates(logits: Float64Array, sampling: Float64Array): readon
     const previous = kept[i - 1];
     if (previous !== undefined && logits[previous] !== logits[id])
       before = kept.slice(0, i).reduce((sum, other) => sum + weightOf(other), 0);
-    allowed[id] = before < topP * total && weightOf(id) >= minP;
+    allowed[id] = (topP >= 1 || before < topP * total) && weightOf(id) >= minP;
   });
   return allowed;
 }
