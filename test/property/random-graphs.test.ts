@@ -182,10 +182,10 @@ describe('a wrong result is found', () => {
     }
   });
 
-  it('and shrinks to a graph one can read (seed 5)', () => {
+  it('and shrinks to a graph one can read (seed 6)', () => {
     const failed = fc.check(
       fc.property(recipes, (recipe) => !buildRecipe(recipe).nodes.some(({ op }) => op === 'gelu')),
-      { seed: 5, numRuns: 200 },
+      { seed: 6, numRuns: 200 },
     );
     const [recipe = transformer] = failed.counterexample ?? [];
     expect(formatGraph(buildRecipe(recipe))).toMatchInlineSnapshot(`
