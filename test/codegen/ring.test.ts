@@ -25,7 +25,9 @@ const places = ({ kernels }: Compiled): string[] => [
     kernels
       .split('\n')
       .map((line) => line.trim())
-      .filter((line) => /^cache\d*\[|\* (key|value) = |const uint (start|first) = |for \(uint begin/.test(line)),
+      .filter((line) =>
+        /^cache\d*\[|\* (key|value) = |const uint (start|first) = |for \(uint begin/.test(line),
+      ),
   ),
 ];
 
