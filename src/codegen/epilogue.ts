@@ -49,7 +49,7 @@ export function writeEpilogue({ kernel, output, iteration, layout, list }: Site)
   const names = new Map<Node, string>();
   const storeIndex = output.append
     ? undefined
-    : sum(times(iteration.rows > 1 ? 't' : '', iteration.width), 'n');
+    : sum(times(iteration.rows > 1 ? 't' : '', iteration.width), iteration.width > 1 ? 'n' : '');
   const computesAnchors = kernel.kind !== 'elementwise';
   const turned = output.epilogue.filter((node) => isOp(node, 'rope'));
   const given = turned.length > 0 ? turned : output.anchors;

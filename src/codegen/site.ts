@@ -6,17 +6,7 @@ import type { Entry, Kernel, Output } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
 import { prologueName } from '../passes/text.js';
 import type { ArgumentList } from './arguments.js';
-import { writeEpilogue } from './epilogue.js';
-import {
-  cacheRow,
-  conversion,
-  elementType,
-  iterationOf,
-  rowStart,
-  sum,
-  times,
-  type Iteration,
-} from './expression.js';
+import { conversion, elementType, iterationOf, rowStart, sum, times, type Iteration } from './expression.js';
 
 /** A kernel being written, and what the writer of its kind may look at. */
 export interface Site {
@@ -92,10 +82,6 @@ export function readsLast({ kernel, layout }: Site): boolean {
   return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromLast));
 }
 
-function readsTokens({ kernel, layout }: Site): boolean {
-  return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromPosition));
-}
-
 /** What is fused: `; x first: norm; then silu, mul; into the cache.`, or a line for each of several results. */
 export function fusedWords({ prologue, outputs }: Kernel): string {
   const first = prologue ? `; x first: ${prologueName[prologue.op] ?? prologue.op}` : '';
@@ -110,19 +96,6 @@ export function fusedWords({ prologue, outputs }: Kernel): string {
 
 export function nameOf(...parts: readonly (string | number)[]): string {
   return parts.filter((part) => part !== '').join('_');
-}
-
-/** Arguments and text of the store; comes after the template's own inputs. Adds `step` when the kernel needs it. */
-export function writeStore(site: Site, needsStep = false): Record<string, unknown> {
-  const { kernel, iteration, list, output } = site;
-  const { append, result } = output;
-  const epilogue = writeEpilogue(site);
-  const number = kernel.outputs.length > 1 ? String(kernel.outputs.indexOf(output)) : '';
-  const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, result.type.dtype);
-  const token = iteration.rows > 1 ? 't' : '';
-  const row = append ? cacheRow(sum('step.position', token), append.type.shape[0]) : token;
-  if (needsStep || append || iteration.rows > 1 || readsLast(site) || readsTokens(site)) list.step();
-  return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
 }
 
 /** A loop in which each of `lanes` takes `vector` contiguous elements at a time, and what is left, one at a time. */

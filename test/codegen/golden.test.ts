@@ -97,6 +97,28 @@ describe('golden kernels', () => {
   });
 });
 
+describe('dispatches', () => {
+  it.each([
+    ['phi4 for metal', 'phi4', { target: 'metal' }],
+    ['phi4 for cpu', 'phi4', { target: 'cpu' }],
+    ['llama for metal', 'llama', { target: 'metal' }],
+    ['llama for cpu', 'llama', { target: 'cpu' }],
+    ['stories260k for metal', 'llama', { weights: stories260k, target: 'metal' }],
+    ['stories260k for cpu', 'llama', { weights: stories260k, target: 'cpu' }],
+  ] as const)('of %s are few', async (_, model, options) => {
+    const { summary, plan } = await build(model, options);
+    const { decode, prefill, score } = summary.entries;
+    expect(decode.dispatchesPerLayer).toBe(5);
+    expect(decode.dispatchesOutside).toBeLessThanOrEqual(4);
+    for (const entry of [prefill, score]) {
+      expect(entry.dispatchesPerLayer).toBeLessThanOrEqual(10);
+      expect(entry.dispatchesOutside).toBeLessThanOrEqual(4);
+    }
+    const layers = plan.state.length / 2;
+    expect(decode.dispatches).toBe(layers * 5 + decode.dispatchesOutside);
+  });
+});
+
 describe('figures', () => {
   it('phi4 for metal', async () => {
     const { summary } = await build('phi4', { target: 'metal' });
@@ -107,6 +129,8 @@ describe('figures', () => {
           "decode": {
             "barriers": 202,
             "dispatches": 203,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 5,
             "pool": {
               "bytes": 112640,
               "lowerBound": 112640,
@@ -116,6 +140,8 @@ describe('figures', () => {
           "prefill": {
             "barriers": 281,
             "dispatches": 282,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 7,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
@@ -125,6 +151,8 @@ describe('figures', () => {
           "score": {
             "barriers": 282,
             "dispatches": 283,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 7,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
@@ -148,6 +176,8 @@ describe('figures', () => {
           "decode": {
             "barriers": 162,
             "dispatches": 163,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 5,
             "pool": {
               "bytes": 76800,
               "lowerBound": 76800,
@@ -157,6 +187,8 @@ describe('figures', () => {
           "prefill": {
             "barriers": 225,
             "dispatches": 226,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 7,
             "pool": {
               "bytes": 4915200,
               "lowerBound": 4915200,
@@ -166,6 +198,8 @@ describe('figures', () => {
           "score": {
             "barriers": 226,
             "dispatches": 227,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 7,
             "pool": {
               "bytes": 4915200,
               "lowerBound": 4915200,
@@ -189,6 +223,8 @@ describe('figures', () => {
           "decode": {
             "barriers": 27,
             "dispatches": 28,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 5,
             "pool": {
               "bytes": 1216,
               "lowerBound": 1216,
@@ -198,6 +234,8 @@ describe('figures', () => {
           "prefill": {
             "barriers": 27,
             "dispatches": 28,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 5,
             "pool": {
               "bytes": 76800,
               "lowerBound": 76800,
@@ -207,6 +245,8 @@ describe('figures', () => {
           "score": {
             "barriers": 26,
             "dispatches": 27,
+            "dispatchesOutside": 2,
+            "dispatchesPerLayer": 5,
             "pool": {
               "bytes": 76800,
               "lowerBound": 76800,

@@ -16,13 +16,19 @@ const options = { target: targets.cpu, context: 16, chunk: 4 };
 describe('runPasses', () => {
   it('runs every stage in order and shows each', () => {
     const stages = new Map<string, string>();
-    const entries = runPasses(graph, { ...options, onStage: (stage, text) => stages.set(stage, text()) });
+    const entries = runPasses(graph, {
+      ...options,
+      target: targets.metal,
+      context: 256,
+      onStage: (stage, text) => stages.set(stage, text()),
+    });
     expect([...stages.keys()]).toEqual([
       'load',
       'insert-kv-cache',
       'fold-constants',
       'share-subexpressions',
       'narrow-last',
+      'split-attention',
       'fuse-layers',
       'schedule',
       'plan-pool',
@@ -73,9 +79,9 @@ describe('checkStage', () => {
     expect([refused('fuse-layer'), refused('everything')]).toMatchInlineSnapshot(`
       [
         "error: there is no pass 'fuse-layer'; did you mean 'fuse-layers'?
-       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool",
+       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, fuse-layers, schedule, plan-pool",
         "error: there is no pass 'everything'
-       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool",
+       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, fuse-layers, schedule, plan-pool",
       ]
     `);
   });

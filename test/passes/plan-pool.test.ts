@@ -8,11 +8,15 @@ import { schedule } from '../../src/passes/schedule.js';
 import { targets } from '../../src/passes/target.js';
 import { entryOf, graphOf } from '../support/graphs.js';
 
-/** Byte by byte and epoch by epoch: whether any byte is held twice. */
+/**
+ * Byte by byte and epoch by epoch: whether any byte is held twice. A value written over another takes its bytes in the
+ * epoch that reads the other for the last time.
+ */
 function holdsAByteTwice(buffers: readonly PoolBuffer[], unit: number): boolean {
   const held = new Set<string>();
   for (const { offset, bytes, firstEpoch, lastEpoch } of buffers) {
-    for (let epoch = firstEpoch; epoch <= lastEpoch; epoch++) {
+    const over = buffers.some((other) => other.offset === offset && other.lastEpoch === firstEpoch);
+    for (let epoch = over ? firstEpoch + 1 : firstEpoch; epoch <= lastEpoch; epoch++) {
       for (let at = offset; at < offset + bytes; at += unit) {
         const key = `${epoch} ${at}`;
         if (held.has(key)) return true;

@@ -99,21 +99,21 @@ describe('schedule', () => {
           epoch 0
           kernel k0 embed {
             %embed = embed %tokens, @table : f32[T, 8]
-            store %embed to pool [0, 256) in epochs 0 to 2
+            store %embed to pool [0, 256) in epochs 0 to 2   // border: 2 kernels read %embed
           }
           barrier epoch 1
           kernel k1 linear {
             %linear = linear %embed, @a : f32[T, 8]
-            store %linear to pool [256, 512) in epochs 1 to 2
+            store %linear to pool [256, 512) in epochs 1 to 2   // border: every row of a product needs all of %linear
           }
           barrier epoch 2
           kernel k2 linear {   // linear_add
             %linear.1 = linear %linear, @b : f32[T, 8]
             %add = add %linear.1, %embed : f32[T, 8]
-            store %add (anchors %linear.1; epilogue %add)
+            store %add (anchors %linear.1; epilogue %add)   // border: the host reads %add
           }
           return logits = %add
-          pool 512 bytes, lower bound 512
+          pool 512 bytes, lower bound 512, optimal
         }
         "
       `);

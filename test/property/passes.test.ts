@@ -248,9 +248,15 @@ describe(`a plan's memory, derived from the plan alone (${cases} cases, seed ${s
       fc.property(...recipeAndNumber, (recipe, name, choice) => {
         const { plan } = compiledRecipe(recipe);
         const pairs = plan.entries[name].dispatches.flatMap((dispatch) => {
-          const own = dispatch.bindings.filter(({ arena }) => arena === 'pool');
-          const result = own.at(-1);
-          const operand = own.find((region) => region.offset !== result?.offset);
+          const buffers =
+            plan.kernels[dispatch.kernel]?.arguments.filter(({ kind }) => kind === 'buffer') ?? [];
+          // Not onto one that it reads element by element: there it may be able to lie.
+          const bound = (wanted: 'read' | 'write'): Region | undefined =>
+            dispatch.bindings.find((region, i) => {
+              const buffer = buffers[i];
+              return region.arena === 'pool' && buffer?.kind === 'buffer' && buffer.access === wanted;
+            });
+          const [result, operand] = [bound('write'), bound('read')];
           return result && operand ? [{ result, operand }] : [];
         });
         const pair = pairs[choice % Math.max(1, pairs.length)];
@@ -269,6 +275,45 @@ describe(`a plan's memory, derived from the plan alone (${cases} cases, seed ${s
       { seed, numRuns: cases },
     );
     expect(tried).toBeGreaterThan(cases / 2);
+  });
+});
+
+describe('the end of a step', () => {
+  const recipe: Recipe = {
+    target: 'metal',
+    tokens: 3,
+    chunk: 2,
+    spare: 0,
+    vocabulary: 5,
+    width: 4,
+    steps: [{ op: 'silu', a: 0, b: 0, c: 0, d: 0 }],
+    result: { kind: 'linear', a: 0, b: 0, c: 0, d: 0 },
+  };
+  const { plan } = compiledRecipe(recipe);
+
+  it.each(['decode', 'prefill'] as const)('is a dispatch that no other runs beside, in %s', (name) => {
+    const [first] = plan.entries[name].dispatches;
+    const beside = withDispatches(plan, name, (list) =>
+      first ? [...list, { ...first, barrier: false }] : [],
+    );
+    expect(checkEntry(beside, name).faults.join('\n')).toMatch(
+      /sample_5 writes io .* beside or before others/,
+    );
+    const after = withDispatches(plan, name, (list) => (first ? [...list, { ...first, barrier: true }] : []));
+    expect(checkEntry(after, name).faults.join('\n')).toMatch(
+      /sample_5 writes io .* beside or before others/,
+    );
+  });
+
+  it.each(['decode', 'prefill'] as const)('is in %s', (name) => {
+    const without = withDispatches(plan, name, (list) => list.slice(0, -1));
+    expect(checkEntry(without, name).faults).toEqual(['the step ends with 0 writes, not 2']);
+  });
+
+  it('is not in score', () => {
+    const [ending] = plan.entries.prefill.dispatches.slice(-1);
+    const ended = withDispatches(plan, 'score', (list) => (ending ? [...list, ending] : []));
+    expect(checkEntry(ended, 'score').faults).toContain('the step ends with 2 writes, not 0');
   });
 });
 

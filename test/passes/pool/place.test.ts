@@ -166,4 +166,10 @@ describe('the MiniMalloc problems', () => {
     expect(plan.bytes).toBeLessThanOrEqual(2 ** 20);
     expect(plan.optimal).toBe(plan.lowerBound === 2 ** 20);
   });
+
+  it('C needs exactly its lower bound', () => {
+    const plan = placeBuffers(miniMalloc('C'));
+    expect(placementFaults(plan, miniMalloc('C'), 1)).toEqual([]);
+    expect(plan).toMatchObject({ bytes: 1_039_360, lowerBound: 1_039_360, optimal: true });
+  });
 });
