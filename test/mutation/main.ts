@@ -155,7 +155,7 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(path.join(realpathSync(tmpdir()), 'upgc-mutation-'));
   process.on('exit', () => {
     stopTests();
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
 
