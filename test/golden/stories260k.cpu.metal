@@ -4,7 +4,7 @@ using namespace metal;
 
 /// What changes from step to step.
 struct Step {
-    uint position;  // of the step's first token in the context
+    uint position;  // of the step's first token in the text
     uint tokens;    // of this step
 };
 
@@ -24,6 +24,53 @@ inline float pairwise_sum(thread float* partial) {
     for (uint count = N / 2; count > 0; count /= 2)
         for (uint j = 0; j < count; ++j) partial[j] += partial[j + count];
     return partial[0];
+}
+
+/// Sum over the threads of a threadgroup; `scratch` has a float for each simdgroup.
+template <uint simdgroups>
+inline float threadgroup_sum(float x, threadgroup float* scratch, uint lane, uint simdgroup) {
+    x = simd_sum(x);
+    if (lane == 0) scratch[simdgroup] = x;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    x = 0.0f;
+    for (uint s = 0; s < simdgroups; ++s) x += scratch[s];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    return x;
+}
+
+/// Maximum over the threads of a threadgroup, likewise.
+template <uint simdgroups>
+inline float threadgroup_max(float x, threadgroup float* scratch, uint lane, uint simdgroup) {
+    x = simd_max(x);
+    if (lane == 0) scratch[simdgroup] = x;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint s = 0; s < simdgroups; ++s) x = metal::max(x, scratch[s]);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    return x;
+}
+
+/// Philox 2x32-10 (Salmon et al. 2011): random bits for a counter of two words and a key.
+inline uint philox(uint low, uint high, uint key) {
+    for (uint round = 0; round < 10; ++round) {
+        const uint product = metal::mulhi(0xd256d193u, low);
+        const uint rest = 0xd256d193u * low;
+        low = product ^ key ^ high;
+        high = rest;
+        key += 0x9e3779b9u;
+    }
+    return low;
+}
+
+/// A standard Gumbel variate: -ln(-ln u) of a uniform u in (0, 1) with 23 bits.
+inline float gumbel(uint id, uint position, uint seed) {
+    const float u = (float(philox(id, position, seed) >> 9) + 0.5f) * 1.1920929e-7f;
+    return -metal::precise::log(-metal::precise::log(u));
+}
+
+/// An unsigned number that compares as the float does; 0 and -0 are the same.
+inline uint order_key(float x) {
+    const uint bits = as_type<uint>(x);
+    return bits >> 31 != 0 ? 0u - bits : bits | 0x80000000u;
 }
 
 /// A stored element as a float; bfloat16 travels as its bits.
@@ -63,10 +110,11 @@ kernel void embed_f32_64(
     device const int* ids [[buffer(0)]],
     device const float* table [[buffer(1)]],
     device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
-    device const float* row = table + uint(ids[0]) * 64;
+    device const float* row = table + uint(ids[step.position]) * 64;
     for (uint n = group.y * 4096 + thread_index; n < metal::min(64u, (group.y + 1) * 4096); n += 1) {
         const float v0 = row[n];
         y[n] = v0;
@@ -89,8 +137,8 @@ kernel void matvec_f32_norm_rope_cache_64_32_32x64(
     device const float* weight2 [[buffer(8)]],
     device float* cache2 [[buffer(9)]],
     threadgroup float* prepared [[threadgroup(0)]],
-    uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     device const float* row = x;
@@ -99,7 +147,7 @@ kernel void matvec_f32_norm_rope_cache_64_32_32x64(
         device const float* block = row + k;
         for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    float total = simd_sum(pairwise_sum<16>(squares));
+    const float total = simd_sum(pairwise_sum<16>(squares));
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
     for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
     threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -199,6 +247,8 @@ kernel void attention_8x4x8(
 ) {
     const uint head = group.y;
     const uint keys = step.position + 1;
+    const uint start = 0;
+    const uint end = keys;
     device const float* query = q + head * 8;
     device const float* head_keys = k + (head / 2) * 8;
     device const float* head_values = v + (head / 2) * 8;
@@ -206,13 +256,13 @@ kernel void attention_8x4x8(
     float greatest = -INFINITY;
     float total = 0.0f;
     float mixed[8] = {};
-    for (uint begin = 0; begin < keys; begin += 32) {
+    for (uint begin = start; begin < end; begin += 32) {
         float score[32];
         float block_greatest = greatest;
         for (uint i = 0; i < 32; ++i) {
             const uint position = begin + i + lane;
             score[i] = -INFINITY;
-            if (position < keys) {
+            if (position < end) {
                 device const float* key = head_keys + position * 32;
                 float partial[8] = {};
                 for (uint d = 0; d < 8; d += 8)
@@ -231,7 +281,7 @@ kernel void attention_8x4x8(
         }
         total = total * keep + simd_sum(block_total);
         for (uint i = 0; i < 8; ++i) mixed[i] *= keep;
-        const uint count = metal::min(32u, keys - begin);
+        const uint count = metal::min(32u, end - begin);
         for (uint j = 0; j < count; ++j) {
             const float weight = simd_shuffle(score[j], ushort(0));
             device const float* value = head_values + (begin + j) * 32;
@@ -291,8 +341,8 @@ kernel void matvec_f32_norm_silu_mul_172x64(
     device const float* weight_1 [[buffer(3)]],
     device float* y [[buffer(4)]],
     threadgroup float* prepared [[threadgroup(0)]],
-    uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     device const float* row = x;
@@ -301,7 +351,7 @@ kernel void matvec_f32_norm_silu_mul_172x64(
         device const float* block = row + k;
         for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    float total = simd_sum(pairwise_sum<16>(squares));
+    const float total = simd_sum(pairwise_sum<16>(squares));
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
     for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
     threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -370,8 +420,8 @@ kernel void matvec_f32_norm_512x64(
     device const float* weight [[buffer(2)]],
     device float* y [[buffer(3)]],
     threadgroup float* prepared [[threadgroup(0)]],
-    uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     device const float* row = x;
@@ -380,7 +430,7 @@ kernel void matvec_f32_norm_512x64(
         device const float* block = row + k;
         for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    float total = simd_sum(pairwise_sum<16>(squares));
+    const float total = simd_sum(pairwise_sum<16>(squares));
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
     for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
     threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -406,25 +456,76 @@ kernel void matvec_f32_norm_512x64(
     }
 }
 
-/// Index of the greatest of 512, the lowest of equals.
-kernel void argmax_512(
+/// Draws the next of 512 ids, stores it after the tokens so far and ends the step.
+kernel void sample_512(
     device const float* x [[buffer(0)]],
-    device int* y [[buffer(1)]],
-    uint3 group [[threadgroup_position_in_grid]],
+    device const float* sampling [[buffer(1)]],
+    device const int* seed [[buffer(2)]],
+    device int* ids [[buffer(3)]],
+    device Step& step [[buffer(4)]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]]
 ) {
     device const float* row = x;
+    const float temperature = sampling[0];
+    const uint next = step.position + step.tokens;
+    float most = -INFINITY;
+    for (uint i = thread_index; i < 512; i += 1) most = metal::max(most, row[i]);
+    const float greatest = simd_max(most);
+    // Candidates are the elements with keys of at least `least` that are not below `lowest`.
+    uint least = 0;
+    float lowest = -INFINITY;
+    if (temperature > 0.0f) {
+        const float top_k = sampling[1];
+        const float top_p = sampling[2];
+        const float min_p = sampling[3];
+        if (top_k > 0.0f && top_k < 512.0f) {
+            // The greatest key that no fewer than top_k elements have reached.
+            uint high = order_key(greatest);
+            while (least < high) {
+                const uint middle = high - (high - least) / 2;
+                float own = 0.0f;
+                for (uint i = thread_index; i < 512; i += 1)
+                    if (order_key(row[i]) >= middle) own += 1.0f;
+                if (simd_sum(own) >= top_k) least = middle;
+                else high = middle - 1;
+            }
+        }
+        if (top_p < 1.0f) {
+            float own = 0.0f;
+            for (uint i = thread_index; i < 512; i += 1)
+                if (order_key(row[i]) >= least) own += metal::exp((row[i] - greatest) / temperature);
+            const float enough = top_p * simd_sum(own);
+            // The least key above which there is not enough.
+            uint high = order_key(greatest);
+            while (least < high) {
+                const uint middle = least + (high - least) / 2;
+                own = 0.0f;
+                for (uint i = thread_index; i < 512; i += 1)
+                    if (order_key(row[i]) > middle) own += metal::exp((row[i] - greatest) / temperature);
+                if (simd_sum(own) < enough) high = middle;
+                else least = middle + 1;
+            }
+        }
+        if (min_p > 0.0f) lowest = greatest + temperature * metal::precise::log(min_p);
+    }
     float best = -INFINITY;
     uint index = 512;
-    for (uint i = lane; i < 512; i += 1) {
-        if (row[i] > best) {
-            best = row[i];
+    for (uint i = thread_index; i < 512; i += 1) {
+        if (order_key(row[i]) < least || row[i] < lowest) continue;
+        const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
+        if (row[i] + noise > best) {
+            best = row[i] + noise;
             index = i;
         }
     }
-    const float greatest = simd_max(best);
-    const uint winner = simd_min(best == greatest ? index : 512u);
-    if (lane == 0) y[0] = int(winner % 512);
+    const float highest = simd_max(best);
+    // The lowest of equals; ids are exact as floats.
+    const uint winner = uint(-simd_max(best == highest ? -float(index) : -512.0f));
+    if (thread_index == 0) {
+        ids[next] = int(winner % 512);
+        step.position = next;
+    }
 }
 
 /// Row ids[t] of a table with 64 columns.
@@ -438,7 +539,7 @@ kernel void embed_f32_64_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    device const float* row = table + uint(ids[t]) * 64;
+    device const float* row = table + uint(ids[step.position + t]) * 64;
     for (uint n = group.y * 4096 + thread_index; n < metal::min(64u, (group.y + 1) * 4096); n += 1) {
         const float v0 = row[n];
         y[t * 64 + n] = v0;
@@ -461,8 +562,8 @@ kernel void matmul_f32_norm_rope_cache_64_32_32x64_tokens(
     device const float* weight2 [[buffer(8)]],
     device float* cache2 [[buffer(9)]],
     threadgroup float* prepared [[threadgroup(0)]],
-    uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     const uint t = group.x;
@@ -473,7 +574,7 @@ kernel void matmul_f32_norm_rope_cache_64_32_32x64_tokens(
         device const float* block = row + k;
         for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    float total = simd_sum(pairwise_sum<16>(squares));
+    const float total = simd_sum(pairwise_sum<16>(squares));
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
     for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
     threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -575,6 +676,8 @@ kernel void attention_8x4x8_tokens(
     if (t >= step.tokens) return;
     const uint head = group.y;
     const uint keys = step.position + t + 1;
+    const uint start = 0;
+    const uint end = keys;
     device const float* query = q + t * 64 + head * 8;
     device const float* head_keys = k + (head / 2) * 8;
     device const float* head_values = v + (head / 2) * 8;
@@ -582,13 +685,13 @@ kernel void attention_8x4x8_tokens(
     float greatest = -INFINITY;
     float total = 0.0f;
     float mixed[8] = {};
-    for (uint begin = 0; begin < keys; begin += 32) {
+    for (uint begin = start; begin < end; begin += 32) {
         float score[32];
         float block_greatest = greatest;
         for (uint i = 0; i < 32; ++i) {
             const uint position = begin + i + lane;
             score[i] = -INFINITY;
-            if (position < keys) {
+            if (position < end) {
                 device const float* key = head_keys + position * 32;
                 float partial[8] = {};
                 for (uint d = 0; d < 8; d += 8)
@@ -607,7 +710,7 @@ kernel void attention_8x4x8_tokens(
         }
         total = total * keep + simd_sum(block_total);
         for (uint i = 0; i < 8; ++i) mixed[i] *= keep;
-        const uint count = metal::min(32u, keys - begin);
+        const uint count = metal::min(32u, end - begin);
         for (uint j = 0; j < count; ++j) {
             const float weight = simd_shuffle(score[j], ushort(0));
             device const float* value = head_values + (begin + j) * 32;
@@ -671,8 +774,8 @@ kernel void matmul_f32_norm_silu_mul_172x64_tokens(
     device float* y [[buffer(4)]],
     constant Step& step [[buffer(5)]],
     threadgroup float* prepared [[threadgroup(0)]],
-    uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     const uint t = group.x;
@@ -683,7 +786,7 @@ kernel void matmul_f32_norm_silu_mul_172x64_tokens(
         device const float* block = row + k;
         for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    float total = simd_sum(pairwise_sum<16>(squares));
+    const float total = simd_sum(pairwise_sum<16>(squares));
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
     for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
     threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -789,8 +892,8 @@ kernel void matmul_f32_norm_512x64_tokens(
     device float* y [[buffer(3)]],
     constant Step& step [[buffer(4)]],
     threadgroup float* prepared [[threadgroup(0)]],
-    uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     const uint t = group.x;
@@ -801,7 +904,7 @@ kernel void matmul_f32_norm_512x64_tokens(
         device const float* block = row + k;
         for (uint j = 0; j < 16; ++j) squares[j] += block[j] * block[j];
     }
-    float total = simd_sum(pairwise_sum<16>(squares));
+    const float total = simd_sum(pairwise_sum<16>(squares));
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
     for (uint i = thread_index; i < 64; i += 1) prepared[i] = row[i] * factor * gain[i];
     threadgroup_barrier(mem_flags::mem_threadgroup);

@@ -6,10 +6,12 @@ import { targets } from '../../src/passes/target.js';
 import { graphOf } from '../support/graphs.js';
 import { renderedError } from '../support/snapshot.js';
 
-/** Every pass finds something to do: a scale by 1, after whose folding there is one silu written twice. */
+/** Every pass finds something to do: a scale by 1, after whose folding there is one silu written twice; attention. */
 const graph = graphOf(() => {
-  const x = dsl.embed(dsl.tokens(), dsl.weight('table', [10, 4]));
-  return dsl.add(dsl.silu(x), dsl.silu(dsl.scale(x, { by: 1 })));
+  const x = dsl.embed(dsl.tokens(), dsl.weight('table', [10, 16]));
+  const heads = dsl.splitHeads(x, 2);
+  const mixed = dsl.mergeHeads(dsl.attention(heads, heads, heads, { causal: true }));
+  return dsl.add(dsl.add(dsl.silu(x), dsl.silu(dsl.scale(x, { by: 1 }))), mixed);
 });
 const options = { target: targets.cpu, context: 16, chunk: 4 };
 
