@@ -612,6 +612,20 @@ describe('products of one operand', () => {
     expect(products(entryOf(graph, 'score', [fuseLayers]))).toEqual([[['a']], [['b']]]);
   });
 
+  it('are no parts of one kernel when the types of their matrices differ', () => {
+    const gated = (dtype: 'f32' | 'bf16'): Entry =>
+      entryOf(
+        dsl.buildGraph('types', { dtype: 'f32', dtypeOf: (name) => (name === 'up' ? dtype : 'f32') }, () => {
+          const x = embedded();
+          return dsl.mul(dsl.silu(project(x, 'gate', 4)), project(x, 'up', 4));
+        }),
+        'score',
+        [fuseLayers],
+      );
+    expect(contents(gated('f32'))).toEqual([['embed'], ['linear', 'silu', 'linear', 'mul']]);
+    expect(contents(gated('bf16'))).toEqual([['embed'], ['linear'], ['silu', 'linear', 'mul']]);
+  });
+
   it('become as many kernels as 31 buffers allow', () => {
     const body = (): dsl.Tensor => {
       const x = embedded();

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import * as dsl from '../../src/ir/dsl.js';
+import { makeGraph, makeNode } from '../../src/ir/graph.js';
 import { resultsOf, type Entry } from '../../src/passes/entry.js';
 import { fuseLayers } from '../../src/passes/fuse-layers.js';
 import { planPool } from '../../src/passes/plan-pool.js';
 import { schedule } from '../../src/passes/schedule.js';
+import { targets } from '../../src/passes/target.js';
 import { formatEntry, kernelName } from '../../src/passes/text.js';
 import { entryOf, graphOf } from '../support/graphs.js';
 
@@ -53,6 +55,32 @@ describe('schedule', () => {
       ['softmax'],
       ['softmax_add'],
     ]);
+  });
+
+  it('ends the step when all kernels have run, those that the next id does not wait for, too', () => {
+    const decode = entryOf(
+      graphOf(() => project(embedded(), 'a')),
+      'decode',
+      [],
+    );
+    const logits = decode.graph.outputs.get('logits');
+    if (!logits) throw new Error('no logits');
+    for (const length of [1, 2, 4]) {
+      let value = logits;
+      for (let i = 0; i < length; i++) value = makeNode('softmax', [value], {});
+      const outputs = new Map([...decode.graph.outputs, ['more', value]]);
+      const graph = makeGraph({ ...decode.graph, outputs });
+      const entry = [fuseLayers, schedule].reduce(
+        (before, pass) => pass.run(before, { target: targets.cpu }),
+        { ...decode, graph },
+      );
+      expect(epochs(entry)).toEqual([
+        ['embed'],
+        ['linear'],
+        ...Array.from({ length }, () => ['softmax']),
+        ['sample'],
+      ]);
+    }
   });
 
   it('puts dependent kernels in epochs of their own', () => {
