@@ -102,7 +102,7 @@ async function tryAll(folder: string, chosen: readonly Fault[]): Promise<Result[
   const cache = path.join(folder, 'cache');
   mkdirSync(cache, { mode: 0o700 });
   const compiled = path.join(root, 'build/cache');
-  if (existsSync(compiled)) cpSync(compiled, cache, { recursive: true });
+  if (existsSync(compiled)) cpSync(realpathSync(compiled), cache, { recursive: true });
   const sandboxes = Array.from(
     { length: workers },
     (_, i) => new Sandbox(root, path.join(folder, String(i)), cache),
