@@ -7,8 +7,9 @@ import { isOp, type Graph } from './ir/graph.js';
 import { inModelFile, loadModel } from './ir/load.js';
 import { bytesPerElement, elementCount } from './ir/type.js';
 import { emit } from './codegen/emit.js';
+import { checkBudget, memoryOf } from './codegen/memory.js';
 import { makePlan } from './codegen/plan.js';
-import type { Entry } from './passes/entry.js';
+import type { Entry, Kernel } from './passes/entry.js';
 import { checkStage, runPasses, type OnStage } from './passes/pipeline.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
@@ -30,6 +31,8 @@ export interface CompileOptions {
   readonly context?: number;
   /** Most tokens of one prefill step; 64 by default. */
   readonly chunk?: number;
+  /** Bytes that weights, KV cache, pool, input and output and kernels may take together; by default any number. */
+  readonly memoryBudget?: number;
   /** The build folder; `build/<model name>` by default. With null, nothing is written. */
   readonly out?: string | null;
   readonly onStage?: OnStage;
@@ -40,8 +43,13 @@ export interface CompileOptions {
 
 export interface EntrySummary {
   readonly dispatches: number;
+  /** Most dispatches that one layer of a step takes; 0 without layers. */
+  readonly dispatchesPerLayer: number;
+  /** Dispatches of a step that belong to no layer. */
+  readonly dispatchesOutside: number;
   readonly barriers: number;
-  readonly pool: { readonly bytes: number; readonly lowerBound: number };
+  /** `optimal`: no plan needs fewer bytes; proven. */
+  readonly pool: { readonly bytes: number; readonly lowerBound: number; readonly optimal: boolean };
 }
 
 /** What `upgc compile --json` prints. */
@@ -57,7 +65,7 @@ export interface CompileSummary {
   readonly nodes: number;
   /** Kernels in kernels.metal. */
   readonly kernels: number;
-  /** Most dispatches that one layer of a decode step takes. */
+  /** That of decode. */
   readonly dispatchesPerLayer: number;
   readonly entries: Readonly<Record<EntryName, EntrySummary>>;
   readonly kvBytes: number;
@@ -88,8 +96,17 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   const context = options.context ?? built.context;
   checkCount('context', context);
   checkCount('chunk', options.chunk ?? 1);
+  checkMemoryBudget(options.memoryBudget);
   const compiled = compileGraph(built.graph, { ...options, target, context, checkpoint });
   if (!compiled) return undefined;
+  if (options.memoryBudget !== undefined) {
+    const { chunk } = options;
+    checkBudget(compiled.plan, memoryOf(compiled.plan, compiled.kernels), options.memoryBudget, (shorter) => {
+      const other = compileGraph(built.graph, { target, context: shorter, chunk, checkpoint });
+      if (!other) throw new CompilerBug('a compilation without a last pass ended early');
+      return memoryOf(other.plan, other.kernels);
+    });
+  }
   if (out !== null) await writeBuild(out, compiled, checkpoint, options.onProgress);
   return summarise(built.graph, compiled, out, performance.now() - started);
 }
@@ -107,6 +124,11 @@ function checkCount(what: string, value: number): void {
   if (!Number.isInteger(value) || value < 1 || value >= 2 ** 31) {
     throw new UserError(`${what} must be a whole number of tokens from 1 to 2^31 - 1, not ${value}`);
   }
+}
+
+function checkMemoryBudget(value: number | undefined): void {
+  if (value === undefined || (Number.isSafeInteger(value) && value > 0)) return;
+  throw new UserError(`memoryBudget must be a whole number of bytes, at least 1, not ${value}`);
 }
 
 function buildModel(model: Model, checkpoint: Checkpoint | undefined): ReturnType<Model['build']> {
@@ -160,18 +182,14 @@ function summarise(
 ): CompileSummary {
   const weights = graph.nodes.filter((node) => isOp(node, 'weight'));
   const parameters = weights.map((node) => elementCount(node.attrs.shape));
-  const decode = entries.find((entry) => entry.name === 'decode');
-  const perLayer = new Map<number, number>();
-  for (const kernel of decode?.kernels ?? []) {
-    const { layer } = kernel.outputs[0].result.origin;
-    if (layer !== undefined) perLayer.set(layer, (perLayer.get(layer) ?? 0) + 1);
-  }
   const entrySummary = (name: EntryName): EntrySummary => ({
     dispatches: plan.entries[name].dispatches.length,
+    ...dispatchesByLayer(entries.find((entry) => entry.name === name)?.kernels ?? []),
     barriers: plan.entries[name].dispatches.filter((dispatch) => dispatch.barrier).length,
     pool: plan.entries[name].pool,
   });
   const { arenas } = plan;
+  const decode = entrySummary('decode');
   return {
     model: plan.model.name,
     target: plan.target,
@@ -180,9 +198,9 @@ function summarise(
     parameters: parameters.reduce((a, b) => a + b, 0),
     nodes: graph.nodes.length,
     kernels: plan.kernels.length,
-    dispatchesPerLayer: Math.max(0, ...perLayer.values()),
+    dispatchesPerLayer: decode.dispatchesPerLayer,
     entries: {
-      decode: entrySummary('decode'),
+      decode,
       prefill: entrySummary('prefill'),
       score: entrySummary('score'),
     },
@@ -194,4 +212,18 @@ function summarise(
     totalBytes: arenas.weights.bytes + arenas.state.bytes + arenas.pool.bytes + arenas.io.bytes,
     ms: Math.round(ms),
   };
+}
+
+/** A kernel belongs to the layer of its first result. */
+function dispatchesByLayer(
+  kernels: readonly Kernel[],
+): Pick<EntrySummary, 'dispatchesPerLayer' | 'dispatchesOutside'> {
+  const perLayer = new Map<number | undefined, number>();
+  for (const { outputs } of kernels) {
+    const { layer } = outputs[0].result.origin;
+    perLayer.set(layer, (perLayer.get(layer) ?? 0) + 1);
+  }
+  const dispatchesOutside = perLayer.get(undefined) ?? 0;
+  perLayer.delete(undefined);
+  return { dispatchesPerLayer: Math.max(0, ...perLayer.values()), dispatchesOutside };
 }

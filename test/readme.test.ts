@@ -14,5 +14,5 @@ it('shows a model that compiles', async () => {
   const file = path.join(dir, 'tiny.graph.ts');
   writeFileSync(file, code);
   const summary = await compile({ model: file, out: path.join(dir, 'build') });
-  expect(summary).toMatchObject({ model: 'tiny', dispatchesPerLayer: 8 });
+  expect(summary).toMatchObject({ model: 'tiny', dispatchesPerLayer: 3 });
 });

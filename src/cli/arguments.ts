@@ -40,10 +40,22 @@ export function withModelOptions(command: Command): Command {
         .default('auto', 'auto: the best device of this machine'),
     )
     .option('--weights <dir>', 'checkpoint folder: config.json, model.safetensors, tokenizer.json')
-    .option(
-      '--context <n>',
-      'tokens that the KV cache holds (default: what the model was made for)',
-      wholeNumber(1),
-    )
+    .option('--context <n>', 'most tokens of a text (default: what the model was made for)', wholeNumber(1))
     .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1));
+}
+
+const byteUnits: ReadonlyMap<string, number> = new Map(
+  ['', 'k', 'm', 'g', 't'].flatMap((prefix, power) => [
+    [`${prefix}b`, 1000 ** power] as const,
+    [`${prefix}ib`, 1024 ** power] as const,
+  ]),
+);
+
+/** `8GiB`, `900 MB`, `1.5GB`, or bytes as a plain number: a whole number of bytes, at least 1. */
+export function byteSize(text: string): number {
+  const [, count = '', unit = ''] = /^(\d+(?:\.\d+)?) ?([a-z]*)$/i.exec(text.trim()) ?? [];
+  const scale = byteUnits.get(unit === '' ? 'b' : unit.toLowerCase());
+  const bytes = count === '' || scale === undefined ? NaN : Math.floor(Number(count) * scale);
+  if (Number.isSafeInteger(bytes) && bytes >= 1) return bytes;
+  throw new InvalidArgumentError('expected a size, such as 8GiB, 900MB or 123456789 (bytes)');
 }

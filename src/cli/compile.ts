@@ -1,12 +1,13 @@
 import cliProgress from 'cli-progress';
 import { Command } from 'commander';
-import { compile, type CompileSummary } from '../compiler.js';
+import { compile, type CompileSummary, type EntrySummary } from '../compiler.js';
 import { relativeTo } from '../diagnostic.js';
 import { checkStage, stageNames } from '../passes/pipeline.js';
-import { withModelOptions, type ModelFlags } from './arguments.js';
+import { byteSize, withModelOptions, type ModelFlags } from './arguments.js';
 import { formatBytes, formatCount } from './format.js';
 
 interface CompileFlags extends ModelFlags {
+  readonly memoryBudget?: number;
   readonly out?: string;
   readonly dump?: string;
   readonly stopAfter?: string;
@@ -22,6 +23,11 @@ export function compileCommand(): Command {
     )
     .argument('<model.graph.ts>', 'the file whose default export is the model');
   return withModelOptions(command)
+    .option(
+      '--memory-budget <size>',
+      'refuse a build that needs more memory: 8GiB, 900MB, or bytes',
+      byteSize,
+    )
     .option('--out <dir>', 'the build folder (default: build/<model>)')
     .option(
       '--dump <pass>',
@@ -73,11 +79,17 @@ async function run(model: string, flags: CompileFlags): Promise<void> {
   else process.stderr.write(formatSummary(summary));
 }
 
+function poolQuality({ bytes, lowerBound, optimal }: EntrySummary['pool']): string {
+  if (optimal) return ' (optimal)';
+  return `, ${Math.ceil((bytes / lowerBound - 1) * 100)} % above the lower bound`;
+}
+
 function formatSummary(summary: CompileSummary): string {
   const { entries } = summary;
   const entryLine = (name: keyof typeof entries): string => {
-    const { dispatches, barriers, pool } = entries[name];
-    return `${dispatches} dispatches, ${barriers} barriers, pool ${formatBytes(pool.bytes)} (at least ${formatBytes(pool.lowerBound)})`;
+    const { dispatches, dispatchesPerLayer, dispatchesOutside, barriers, pool } = entries[name];
+    const shares = `${dispatchesPerLayer} a layer, ${dispatchesOutside} outside`;
+    return `${dispatches} dispatches: ${shares}; ${barriers} barriers, pool ${formatBytes(pool.bytes)}${poolQuality(pool)}`;
   };
   const rows: readonly (readonly [string, string])[] = [
     [
@@ -85,10 +97,7 @@ function formatSummary(summary: CompileSummary): string {
       `${summary.model}, ${formatCount(summary.parameters)} parameters, context ${formatCount(summary.context)}`,
     ],
     ['target', summary.target],
-    [
-      'nodes',
-      `${summary.nodes} → ${summary.kernels} kernels, ${summary.dispatchesPerLayer} dispatches a layer`,
-    ],
+    ['nodes', `${summary.nodes} → ${summary.kernels} kernels`],
     ['decode', entryLine('decode')],
     ['prefill', entryLine('prefill')],
     ['KV cache', formatBytes(summary.kvBytes)],

@@ -48,7 +48,7 @@ export function writeKernel(kernel: Kernel, entry: Entry, layout: Layout, target
     name: [written.name, ...variant].join('_'),
     context: {
       ...written.context,
-      doc: `${written.doc}${fusedWords(kernel)}.`,
+      doc: `${written.doc}${fusedWords(kernel)}`,
       token,
       declarations: list.declarations,
     },

@@ -3,7 +3,7 @@ import { isOp, leafKey, type Leaf, type Node } from '../ir/graph.js';
 import { samplingFields } from '../ir/ops/sample.js';
 import { bindShape, elementCount, type DimBindings } from '../ir/type.js';
 import type { Entry } from '../passes/entry.js';
-import { alignUp, bytesOf } from '../passes/plan-pool.js';
+import { alignUp, bytesOf } from '../passes/size.js';
 import type { Target } from '../passes/target.js';
 import { kernelName } from '../passes/text.js';
 import {
@@ -226,7 +226,11 @@ function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlanEntry 
   return {
     tokens: graph.dims['T'] ?? 1,
     dispatches,
-    pool: { bytes: entry.pool?.bytes ?? 0, lowerBound: entry.pool?.lowerBound ?? 0 },
+    pool: {
+      bytes: entry.pool?.bytes ?? 0,
+      lowerBound: entry.pool?.lowerBound ?? 0,
+      optimal: entry.pool?.optimal ?? true,
+    },
     outputs: { logits: regionOf(logits) },
   };
 }

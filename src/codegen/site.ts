@@ -6,17 +6,7 @@ import type { Entry, Kernel, Output } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
 import { prologueName } from '../passes/text.js';
 import type { ArgumentList } from './arguments.js';
-import { writeEpilogue } from './epilogue.js';
-import {
-  cacheRow,
-  conversion,
-  elementType,
-  iterationOf,
-  rowStart,
-  sum,
-  times,
-  type Iteration,
-} from './expression.js';
+import { conversion, elementType, iterationOf, rowStart, sum, times, type Iteration } from './expression.js';
 
 /** A kernel being written, and what the writer of its kind may look at. */
 export interface Site {
@@ -92,38 +82,20 @@ export function readsLast({ kernel, layout }: Site): boolean {
   return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromLast));
 }
 
-function readsTokens({ kernel, layout }: Site): boolean {
-  return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromPosition));
-}
-
-/** `; x first: rms_norm; then silu, mul; into the cache`. */
+/** What is fused: `; x first: norm; then silu, mul; into the cache.`, or a line for each of several results. */
 export function fusedWords({ prologue, outputs }: Kernel): string {
-  const words = outputs.map(({ epilogue, append }) => {
-    const steps = epilogue.map((node) => node.op).join(', ');
-    return `${steps === '' ? '' : `; then ${steps}`}${append ? '; into the cache' : ''}`;
-  });
-  const of = (i: number): string => (outputs.length > 1 ? `; result ${i + 1}` : '');
-  const shown = words.map((text, i) =>
-    text === '' ? '' : `${of(i)}${text.replace(/^; /, outputs.length > 1 ? ': ' : '; ')}`,
-  );
-  return `${prologue ? `; x first: ${prologueName[prologue.op] ?? prologue.op}` : ''}${shown.join('')}`;
+  const first = prologue ? `; x first: ${prologueName[prologue.op] ?? prologue.op}` : '';
+  const words = outputs.map(({ epilogue, append }) => [
+    ...(epilogue.length > 0 ? [`then ${epilogue.map(({ op }) => op).join(', ')}`] : []),
+    ...(append ? ['into the cache'] : []),
+  ]);
+  if (outputs.length === 1) return `${[first, ...words.flat()].join('; ')}.`;
+  const lines = words.flatMap((own, i) => (own.length > 0 ? [`/// Result ${i}: ${own.join('; ')}.`] : []));
+  return [`${first}.`, ...lines].join('\n');
 }
 
 export function nameOf(...parts: readonly (string | number)[]): string {
   return parts.filter((part) => part !== '').join('_');
-}
-
-/** Arguments and text of the store; comes after the template's own inputs. Adds `step` when the kernel needs it. */
-export function writeStore(site: Site, needsStep = false): Record<string, unknown> {
-  const { kernel, iteration, list, output } = site;
-  const { append, result } = output;
-  const epilogue = writeEpilogue(site);
-  const number = kernel.outputs.length > 1 ? String(kernel.outputs.indexOf(output)) : '';
-  const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, result.type.dtype);
-  const token = iteration.rows > 1 ? 't' : '';
-  const row = append ? cacheRow(sum('step.position', token), append.type.shape[0]) : token;
-  if (needsStep || append || iteration.rows > 1 || readsLast(site) || readsTokens(site)) list.step();
-  return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
 }
 
 /** A loop in which each of `lanes` takes `vector` contiguous elements at a time, and what is left, one at a time. */

@@ -12,16 +12,8 @@ import {
   sum,
   times,
 } from './expression.js';
-import {
-  ceilDiv,
-  operand,
-  anchorOf,
-  parameter,
-  nameOf,
-  writeStore,
-  type Site,
-  type Written,
-} from './site.js';
+import { ceilDiv, operand, anchorOf, parameter, nameOf, type Site, type Written } from './site.js';
+import { writeStore } from './store.js';
 
 export function writeRope(site: Site): Written {
   const { kernel, layout, target, list, iteration } = site;

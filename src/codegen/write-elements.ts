@@ -7,10 +7,10 @@ import {
   parameter,
   requireTokenRows,
   nameOf,
-  writeStore,
   type Site,
   type Written,
 } from './site.js';
+import { writeStore } from './store.js';
 
 /** How a kernel that treats every element alike is cut: blocks of a row. */
 function blockShape({ target, iteration }: Site) {

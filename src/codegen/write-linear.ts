@@ -4,16 +4,8 @@ import type { Output } from '../passes/entry.js';
 import { productShape, type ProductShape } from '../passes/product.js';
 import { kernelSteps } from '../passes/text.js';
 import { inParentheses, rowPointer, sum, times } from './expression.js';
-import {
-  nameOf,
-  operand,
-  parameter,
-  requireTokenRows,
-  siteOf,
-  writeStore,
-  type Site,
-  type Written,
-} from './site.js';
+import { nameOf, operand, parameter, requireTokenRows, siteOf, type Site, type Written } from './site.js';
+import { writeStore } from './store.js';
 import { writeParts } from './write-attention.js';
 import { writeNorm } from './write-rows.js';
 

@@ -9,11 +9,11 @@ import {
   parameter,
   readsLast,
   nameOf,
-  writeStore,
   strip,
   type Site,
   type Written,
 } from './site.js';
+import { writeStore } from './store.js';
 
 /** How a kernel that reduces along the last axis is cut: one threadgroup per row. */
 function rowShape(site: Site, node: Node, minimumPerThread: number) {

@@ -2,7 +2,7 @@ import { bindShape } from '../ir/type.js';
 import { nameInputs, type Cost } from '../ir/define.js';
 import type { Graph, Node } from '../ir/graph.js';
 import { ops } from '../ir/ops/index.js';
-import { bytesOf } from './plan-pool.js';
+import { bytesOf } from './size.js';
 import type { MachineCost } from './target.js';
 
 /** Operations and reduction length of a node, from its op's record. */

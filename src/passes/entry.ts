@@ -63,6 +63,8 @@ export interface PoolPlan {
   readonly bytes: number;
   /** The most bytes alive in one epoch: no plan can need less. */
   readonly lowerBound: number;
+  /** Whether no plan needs fewer bytes than this one: proven, by the bound or by exhaustive search. */
+  readonly optimal: boolean;
 }
 
 /** One entry point on its way through the passes; each pass fills in a part. */

@@ -2,14 +2,14 @@ import type { Node } from '../ir/graph.js';
 import { kernelSources, layoutOf } from './access.js';
 import type { Entry, PoolBuffer } from './entry.js';
 import { overwrites } from './in-place.js';
-import { alignUp, bytesOf } from './plan-pool.js';
+import { alignUp, bytesOf } from './size.js';
 
 /** A value and the barrier epochs during which it must be kept. */
-export type Lifetime = Omit<PoolBuffer, 'offset'>;
+export type ValueLifetime = Omit<PoolBuffer, 'offset'>;
 
 /** Bytes that hold one value after the other: each but the first is written over the one before, element by element. */
 export interface Slot {
-  readonly values: readonly Lifetime[];
+  readonly values: readonly ValueLifetime[];
   readonly bytes: number;
   readonly firstEpoch: number;
   readonly lastEpoch: number;
@@ -33,7 +33,7 @@ export function slotsOf(entry: Entry, alignment: number): Slot[] {
     for (const source of kernelSources(kernel, layout)) lastUse.set(source, entry.epochs.get(kernel) ?? 0);
   }
   const taken = overwrites(entry, layout, transient);
-  const slots = new Map<Node, Lifetime[]>();
+  const slots = new Map<Node, ValueLifetime[]>();
   for (const kernel of entry.kernels) {
     const firstEpoch = entry.epochs.get(kernel) ?? 0;
     for (const { result } of kernel.outputs) {

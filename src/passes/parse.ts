@@ -8,6 +8,7 @@ import {
   type KernelKind,
   type Output,
   type PoolBuffer,
+  type PoolPlan,
 } from './entry.js';
 
 /**
@@ -34,7 +35,7 @@ class EntryReader {
   private readonly epochs = new Map<Kernel, number>();
   private readonly buffers: PoolBuffer[] = [];
   private epoch: number | undefined;
-  private poolSize: { readonly bytes: number; readonly lowerBound: number } | undefined;
+  private poolSize: Omit<PoolPlan, 'buffers'> | undefined;
 
   constructor(private readonly scanner: Scanner) {
     this.graph = new GraphReader(scanner);
@@ -145,14 +146,17 @@ class EntryReader {
     return { value, offset, bytes: end - offset, firstEpoch, lastEpoch };
   }
 
-  /** `1280 bytes, lower bound 1216` */
-  private pool(): { bytes: number; lowerBound: number } {
+  /** `1280 bytes, lower bound 1216`, then `, optimal` where that is proven */
+  private pool(): Omit<PoolPlan, 'buffers'> {
     const { scanner } = this;
     const bytes = scanner.count('the size of the pool');
     scanner.expect('bytes');
     scanner.expect(',');
     scanner.expect('lower');
     scanner.expect('bound');
-    return { bytes, lowerBound: scanner.count('the lower bound') };
+    const lowerBound = scanner.count('the lower bound');
+    const optimal = scanner.accept(',');
+    if (optimal) scanner.expect('optimal');
+    return { bytes, lowerBound, optimal };
   }
 }

@@ -61,7 +61,10 @@ class EntryText {
       lines.push(...this.views(nodes.flatMap((node) => node.inputs)), ...this.kernel(kernel, nodes, i));
     });
     lines.push(...this.views(graph.nodes), ...formatResults(graph, this.names));
-    if (pool) lines.push(`pool ${pool.bytes} bytes, lower bound ${pool.lowerBound}`);
+    if (pool)
+      lines.push(
+        `pool ${pool.bytes} bytes, lower bound ${pool.lowerBound}${pool.optimal ? ', optimal' : ''}`,
+      );
     return lines;
   }
 

@@ -7,7 +7,7 @@ import { kernelSources, layoutOf } from './access.js';
 import { endsStep, resultsOf, type Entry, type PoolBuffer } from './entry.js';
 import { overwrites } from './in-place.js';
 import { transientValues } from './lifetimes.js';
-import { bytesOf } from './plan-pool.js';
+import { bytesOf } from './size.js';
 
 /**
  * Invariants of an entry, on top of those of its graph (src/ir/verify.ts). Once there are kernels:

@@ -83,7 +83,8 @@ const entrySchema = z.strictObject({
   /** Most tokens of one step. */
   tokens: count,
   dispatches: z.array(dispatchSchema),
-  pool: z.strictObject({ bytes, lowerBound: bytes }),
+  /** `optimal`: no placement of the transient buffers needs fewer bytes; proven. */
+  pool: z.strictObject({ bytes, lowerBound: bytes, optimal: z.boolean() }),
   /** f32[rows, vocabulary]. */
   outputs: z.strictObject({ logits: regionSchema }),
 });

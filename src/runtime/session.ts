@@ -322,9 +322,13 @@ export function programSpec(dir: string, plan: Plan, options: OpenOptions = {}):
   const { state, pool, io } = plan.arenas;
   const needed = state.bytes + pool.bytes + io.bytes;
   if (needed > totalmem()) {
+    const fits = Math.floor((totalmem() - pool.bytes - io.bytes) / (state.bytes / plan.context));
     throw new UserError(`${dir} needs ${needed} bytes besides its weights; this machine has ${totalmem()}`, {
       notes: [
-        `of them ${state.bytes} hold the context of ${plan.context} tokens: compile with a shorter --context`,
+        `KV cache ${state.bytes} + pool ${pool.bytes} + io ${io.bytes} = ${needed} bytes at a context of ${plan.context}`,
+        fits >= 1
+          ? `compile with --context ${Math.min(fits, plan.context)} or less`
+          : 'no context fits: the rest is too large alone',
       ],
     });
   }

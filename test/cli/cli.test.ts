@@ -74,22 +74,30 @@ describe('upgc compile', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const summary = JSON.parse(stdout) as Record<string, unknown>;
     const entry = {
-      dispatches: anyNumber,
+      dispatches: 28,
+      dispatchesPerLayer: 5,
+      dispatchesOutside: 3,
       barriers: anyNumber,
-      pool: { bytes: anyNumber, lowerBound: anyNumber },
+      pool: { bytes: anyNumber, lowerBound: anyNumber, optimal: true },
     };
     expect(summary).toMatchObject({
       model: 'llama',
       target: 'metal',
       nodes: anyNumber,
       kernels: anyNumber,
-      dispatchesPerLayer: 11,
+      dispatchesPerLayer: 5,
       entries: { decode: entry, prefill: entry },
       kvBytes: 2 * 5 * 512 * 32 * 4,
       weightBytes: 260032 * 4,
       totalBytes: anyNumber,
       ms: anyNumber,
     });
+  });
+
+  it('prints its summary for people', async () => {
+    const { stdout } = await upgc('compile', ...llama, '--target', 'metal', '--out', temporaryFolder());
+    expect(stdout).toMatch(/^decode {4}28 dispatches: 5 a layer, 3 outside; 27 barriers, pool /m);
+    expect(stdout).toMatch(/^prefill {3}28 dispatches: 5 a layer, 3 outside; 27 barriers, pool /m);
   });
 
   it('dumps a pass to stdout and keeps --json apart from it', async () => {
@@ -128,7 +136,7 @@ describe('upgc compile', () => {
       stdout: '',
       stderr:
         "error: there is no pass 'fuse-layer'; did you mean 'fuse-layers'?\n" +
-        ' note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool\n',
+        ' note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, fuse-layers, schedule, plan-pool\n',
     });
     expect(existsSync(out)).toBe(false);
   });
@@ -274,7 +282,7 @@ describe('upgc run', () => {
       stats: {
         deviceAllocations: 0,
         submissions: 5,
-        dispatchesPerStep: { decode: 59, prefill: 59, score: 58 },
+        dispatchesPerStep: { decode: 28, prefill: 28, score: 27 },
         bytes: { pool: anyNumber, state: 655360, weights: anyNumber },
       },
     });

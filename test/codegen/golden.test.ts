@@ -97,39 +97,70 @@ describe('golden kernels', () => {
   });
 });
 
+describe('dispatches', () => {
+  it.each([
+    ['phi4 for metal', 'phi4', { target: 'metal' }],
+    ['phi4 for cpu', 'phi4', { target: 'cpu' }],
+    ['llama for metal', 'llama', { target: 'metal' }],
+    ['llama for cpu', 'llama', { target: 'cpu' }],
+    ['stories260k for metal', 'llama', { weights: stories260k, target: 'metal' }],
+    ['stories260k for cpu', 'llama', { weights: stories260k, target: 'cpu' }],
+  ] as const)('of %s are few', async (_, model, options) => {
+    const { summary, plan } = await build(model, options);
+    const { decode, prefill, score } = summary.entries;
+    expect(decode.dispatchesPerLayer).toBe(5);
+    expect(decode.dispatchesOutside).toBeLessThanOrEqual(4);
+    for (const entry of [prefill, score]) {
+      expect(entry.dispatchesPerLayer).toBeLessThanOrEqual(10);
+      expect(entry.dispatchesOutside).toBeLessThanOrEqual(4);
+    }
+    const layers = plan.state.length / 2;
+    expect(decode.dispatches).toBe(layers * 5 + decode.dispatchesOutside);
+  });
+});
+
 describe('figures', () => {
   it('phi4 for metal', async () => {
     const { summary } = await build('phi4', { target: 'metal' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 10,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 323,
-            "dispatches": 404,
+            "barriers": 202,
+            "dispatches": 203,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 5,
             "pool": {
-              "bytes": 112640,
-              "lowerBound": 112640,
+              "bytes": 706560,
+              "lowerBound": 706560,
+              "optimal": true,
             },
           },
           "prefill": {
-            "barriers": 323,
-            "dispatches": 404,
+            "barriers": 281,
+            "dispatches": 282,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 7,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
+              "optimal": true,
             },
           },
           "score": {
-            "barriers": 322,
-            "dispatches": 403,
+            "barriers": 282,
+            "dispatches": 283,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 7,
             "pool": {
               "bytes": 7208960,
               "lowerBound": 7208960,
+              "optimal": true,
             },
           },
         },
-        "kernels": 24,
+        "kernels": 17,
         "nodes": 1128,
         "parameters": 14659507200,
       }
@@ -140,34 +171,43 @@ describe('figures', () => {
     const { summary } = await build('llama', { target: 'metal' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 11,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 259,
-            "dispatches": 356,
+            "barriers": 162,
+            "dispatches": 163,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 5,
             "pool": {
-              "bytes": 81920,
-              "lowerBound": 76800,
+              "bytes": 565248,
+              "lowerBound": 565248,
+              "optimal": true,
             },
           },
           "prefill": {
-            "barriers": 259,
-            "dispatches": 356,
+            "barriers": 225,
+            "dispatches": 226,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 7,
             "pool": {
-              "bytes": 5242880,
+              "bytes": 4915200,
               "lowerBound": 4915200,
+              "optimal": true,
             },
           },
           "score": {
-            "barriers": 258,
-            "dispatches": 355,
+            "barriers": 226,
+            "dispatches": 227,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 7,
             "pool": {
-              "bytes": 5242880,
+              "bytes": 4915200,
               "lowerBound": 4915200,
+              "optimal": true,
             },
           },
         },
-        "kernels": 24,
+        "kernels": 17,
         "nodes": 936,
         "parameters": 6738415616,
       }
@@ -178,34 +218,43 @@ describe('figures', () => {
     const { summary } = await build('llama', { weights: stories260k, target: 'cpu' });
     expect(figures(summary)).toMatchInlineSnapshot(`
       {
-        "dispatchesPerLayer": 11,
+        "dispatchesPerLayer": 5,
         "entries": {
           "decode": {
-            "barriers": 43,
-            "dispatches": 59,
+            "barriers": 27,
+            "dispatches": 28,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 5,
             "pool": {
-              "bytes": 1280,
-              "lowerBound": 1216,
+              "bytes": 960,
+              "lowerBound": 960,
+              "optimal": true,
             },
           },
           "prefill": {
-            "barriers": 43,
-            "dispatches": 59,
+            "barriers": 27,
+            "dispatches": 28,
+            "dispatchesOutside": 3,
+            "dispatchesPerLayer": 5,
             "pool": {
-              "bytes": 81920,
-              "lowerBound": 76800,
+              "bytes": 60416,
+              "lowerBound": 60416,
+              "optimal": true,
             },
           },
           "score": {
-            "barriers": 42,
-            "dispatches": 58,
+            "barriers": 26,
+            "dispatches": 27,
+            "dispatchesOutside": 2,
+            "dispatchesPerLayer": 5,
             "pool": {
-              "bytes": 81920,
-              "lowerBound": 76800,
+              "bytes": 60416,
+              "lowerBound": 60416,
+              "optimal": true,
             },
           },
         },
-        "kernels": 26,
+        "kernels": 16,
         "nodes": 152,
         "parameters": 260032,
       }

@@ -67,25 +67,32 @@ function memoryFaults({ kernels, arenas, inputs, weights }: Plan, entry: PlanEnt
     })),
     { region: inputs.tokens, epoch: -1 },
     { region: inputs.step, epoch: -1 },
+    { region: inputs.sampling, epoch: -1 },
+    { region: inputs.seed, epoch: -1 },
   ];
   let reads: Write[] = [];
   let epoch = 0;
   for (const dispatch of entry.dispatches) {
     if (dispatch.barrier) [epoch, reads] = [epoch + 1, []];
-    const buffers = (kernels[dispatch.kernel]?.arguments ?? []).filter(({ kind }) => kind === 'buffer');
+    const buffers = (kernels[dispatch.kernel]?.arguments ?? []).flatMap((argument) =>
+      argument.kind === 'buffer' ? [argument] : [],
+    );
     if (buffers.length !== dispatch.bindings.length) faults.push(`${dispatch.label}: bindings`);
-    buffers.forEach(({ name }, i) => {
+    // Operands that this dispatch alone reads, each element where it then stores the result's.
+    const own: Region[] = [];
+    buffers.forEach(({ name, access }, i) => {
       const region = dispatch.bindings[i];
       if (!region) return;
       if (region.offset + region.bytes > arenas[region.arena].bytes)
         faults.push(`${dispatch.label}: ${name} outside`);
-      if (/^(y|cache)\d*$/.test(name)) {
+      if (access === 'write') {
         const race = [...reads, ...writes].some(
-          (other) => other.epoch === epoch && overlap(other.region, region),
+          (other) => other.epoch === epoch && overlap(other.region, region) && !own.includes(other.region),
         );
         if (race) faults.push(`${dispatch.label}: ${name} races`);
         // An append changes rows of a state; any other write replaces what lay there.
-        if (name.startsWith('y')) writes = writes.filter((other) => !overlap(other.region, region));
+        if (region.arena !== 'state' && name !== 'ids')
+          writes = writes.filter((other) => !overlap(other.region, region));
         writes.push({ region, epoch });
       } else {
         const whole = writes.some(
@@ -94,6 +101,7 @@ function memoryFaults({ kernels, arenas, inputs, weights }: Plan, entry: PlanEnt
         );
         if (!whole) faults.push(`${dispatch.label}: ${name} reads what is not there`);
         reads.push({ region, epoch });
+        if (access === 'element') own.push(region);
       }
     });
   }
@@ -167,7 +175,7 @@ describe('makePlan', () => {
       ...layer.map((label) => `layers.0.${label}`),
       ...layer.map((label) => `layers.1.${label}`),
       'linear_norm',
-      'argmax',
+      'sample',
     ]);
   });
 });
@@ -219,11 +227,11 @@ describe('readPlan', () => {
     ];
     expect(texts).toMatchInlineSnapshot(`
       [
-        "error: <dir>/plan.json is of version 99; this upgc reads version 1
+        "error: <dir>/plan.json is of version 99; this upgc reads version 2
        note: compile the model: upgc compile <model.graph.ts> --out DIR",
-        "error: <dir>/plan.json is of version "1"; this upgc reads version 1
+        "error: <dir>/plan.json is of version "1"; this upgc reads version 2
        note: compile the model: upgc compile <model.graph.ts> --out DIR",
-        "error: <dir>/plan.json: version: Invalid input: expected 1
+        "error: <dir>/plan.json: version: Invalid input: expected 2
        note: compile the model: upgc compile <model.graph.ts> --out DIR",
       ]
     `);

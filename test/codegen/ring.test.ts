@@ -25,7 +25,9 @@ const places = ({ kernels }: Compiled): string[] => [
     kernels
       .split('\n')
       .map((line) => line.trim())
-      .filter((line) => /^cache\[|\* (key|value) = |for \(uint begin/.test(line)),
+      .filter((line) =>
+        /^cache\d*\[|\* (key|value) = |const uint (start|first) = |for \(uint begin/.test(line),
+      ),
   ),
 ];
 
@@ -33,11 +35,17 @@ describe('the cache of attention with a window', () => {
   it('is read and written by the position modulo its rows, from the first visible key on', () => {
     expect(places(compiled(12))).toMatchInlineSnapshot(`
       [
-        "cache[(step.position % 20) * 4 + n] = v0;",
-        "for (uint begin = keys - metal::min(keys, 12u); begin < keys; begin += 32) {",
+        "const uint first = (block * 2 + simdgroup) * 4;",
+        "const uint first = ((block - 1) * 2 + simdgroup) * 4;",
+        "cache1[(step.position % 20) * 4 + n] = v0;",
+        "const uint first = ((block - 2) * 2 + simdgroup) * 4;",
+        "cache2[(step.position % 20) * 4 + n] = v0;",
+        "const uint start = keys - metal::min(keys, 12u);",
+        "for (uint begin = start; begin < end; begin += 32) {",
         "device const float* key = head_keys + (position % 20) * 4;",
         "device const float* value = head_values + ((begin + j) % 20) * 4;",
-        "cache[((step.position + t) % 20) * 4 + n] = v0;",
+        "cache1[((step.position + t) % 20) * 4 + n] = v0;",
+        "cache2[((step.position + t) % 20) * 4 + n] = v0;",
       ]
     `);
   });
@@ -45,11 +53,17 @@ describe('the cache of attention with a window', () => {
   it('never wraps where the window and a chunk fill the context', () => {
     expect(places(compiled(32))).toMatchInlineSnapshot(`
       [
-        "cache[step.position * 4 + n] = v0;",
-        "for (uint begin = keys - metal::min(keys, 32u); begin < keys; begin += 32) {",
+        "const uint first = (block * 2 + simdgroup) * 4;",
+        "const uint first = ((block - 1) * 2 + simdgroup) * 4;",
+        "cache1[step.position * 4 + n] = v0;",
+        "const uint first = ((block - 2) * 2 + simdgroup) * 4;",
+        "cache2[step.position * 4 + n] = v0;",
+        "const uint start = keys - metal::min(keys, 32u);",
+        "for (uint begin = start; begin < end; begin += 32) {",
         "device const float* key = head_keys + position * 4;",
         "device const float* value = head_values + (begin + j) * 4;",
-        "cache[(step.position + t) * 4 + n] = v0;",
+        "cache1[(step.position + t) * 4 + n] = v0;",
+        "cache2[(step.position + t) * 4 + n] = v0;",
       ]
     `);
   });
@@ -58,11 +72,17 @@ describe('the cache of attention with a window', () => {
     for (const window of [40, 41, 2 ** 40]) expect(compiled(window).kernels).toBe(compiled().kernels);
     expect(places(compiled())).toMatchInlineSnapshot(`
       [
-        "cache[step.position * 4 + n] = v0;",
-        "for (uint begin = 0; begin < keys; begin += 32) {",
+        "const uint first = (block * 2 + simdgroup) * 4;",
+        "const uint first = ((block - 1) * 2 + simdgroup) * 4;",
+        "cache1[step.position * 4 + n] = v0;",
+        "const uint first = ((block - 2) * 2 + simdgroup) * 4;",
+        "cache2[step.position * 4 + n] = v0;",
+        "const uint start = 0;",
+        "for (uint begin = start; begin < end; begin += 32) {",
         "device const float* key = head_keys + position * 4;",
         "device const float* value = head_values + (begin + j) * 4;",
-        "cache[(step.position + t) * 4 + n] = v0;",
+        "cache1[(step.position + t) * 4 + n] = v0;",
+        "cache2[(step.position + t) * 4 + n] = v0;",
       ]
     `);
   });

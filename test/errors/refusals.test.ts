@@ -1,4 +1,5 @@
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
@@ -17,6 +18,7 @@ import {
 } from 'upgc';
 import { compile } from 'upgc/compiler';
 import { Session } from 'upgc/runtime';
+import { readPlan } from '../../src/runtime/plan.js';
 import { f32, writeSafetensors } from '../support/safetensors.js';
 import { renderedError, renderedRejection } from '../support/snapshot.js';
 import { sharedFolder, temporaryFolder } from '../support/temporary.js';
@@ -210,6 +212,30 @@ describe('plans', () => {
     ['lanes of another target', /"simdWidth": 1/, '"simdWidth": 32'],
   ])('%s', async (_, from, to) => {
     expect(await open((text) => text.replace(from, to))).toMatchSnapshot();
+  });
+
+  it('caches larger than the memory of the machine', async () => {
+    const dir = path.join(temporaryFolder(), 'copy');
+    cpSync(build, dir, { recursive: true });
+    const file = path.join(dir, 'plan.json');
+    const plan = readPlan(dir);
+    // 1280 bytes a token, for far more tokens than any machine holds.
+    const context = 2 ** 40;
+    const grown = {
+      ...plan,
+      context,
+      arenas: { ...plan.arenas, state: { bytes: context * 1280 } },
+      state: plan.state.map((tensor) => ({ ...tensor, shape: [context, ...tensor.shape.slice(1)] })),
+    };
+    writeFileSync(file, JSON.stringify(grown));
+    const message = await renderedRejection(() => Session.open(dir), dir);
+    expect(
+      message.replace(String(totalmem()), '<memory>').replace(/--context \d+/, '--context <n>'),
+    ).toMatchSnapshot();
+    const longest = Number(/--context (\d+) or less/.exec(message)?.[1]);
+    const { pool, io } = plan.arenas;
+    expect(longest * 1280 + pool.bytes + io.bytes).toBeLessThanOrEqual(totalmem());
+    expect((longest + 1) * 1280 + pool.bytes + io.bytes).toBeGreaterThan(totalmem());
   });
 
   it('finds the compiled kernels of a build that has moved', async () => {

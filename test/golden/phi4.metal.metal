@@ -4,7 +4,7 @@ using namespace metal;
 
 /// What changes from step to step.
 struct Step {
-    uint position;  // of the step's first token in the context
+    uint position;  // of the step's first token in the text
     uint tokens;    // of this step
 };
 
@@ -26,31 +26,118 @@ inline float pairwise_sum(thread float* partial) {
     return partial[0];
 }
 
+/// Sum over the threads of a threadgroup; `scratch` has a float for each simdgroup.
+template <uint simdgroups>
+inline float threadgroup_sum(float x, threadgroup float* scratch, uint lane, uint simdgroup) {
+    x = simd_sum(x);
+    if (lane == 0) scratch[simdgroup] = x;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    x = 0.0f;
+    for (uint s = 0; s < simdgroups; ++s) x += scratch[s];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    return x;
+}
+
+/// Maximum over the threads of a threadgroup, likewise.
+template <uint simdgroups>
+inline float threadgroup_max(float x, threadgroup float* scratch, uint lane, uint simdgroup) {
+    x = simd_max(x);
+    if (lane == 0) scratch[simdgroup] = x;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint s = 0; s < simdgroups; ++s) x = metal::max(x, scratch[s]);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    return x;
+}
+
+/// Philox 2x32-10 (Salmon et al. 2011): random bits for a counter of two words and a key.
+inline uint philox(uint low, uint high, uint key) {
+    for (uint round = 0; round < 10; ++round) {
+        const uint product = metal::mulhi(0xd256d193u, low);
+        const uint rest = 0xd256d193u * low;
+        low = product ^ key ^ high;
+        high = rest;
+        key += 0x9e3779b9u;
+    }
+    return low;
+}
+
+/// A standard Gumbel variate: -ln(-ln u) of a uniform u in (0, 1) with 23 bits.
+inline float gumbel(uint id, uint position, uint seed) {
+    const float u = (float(philox(id, position, seed) >> 9) + 0.5f) * 1.1920929e-7f;
+    return -metal::precise::log(-metal::precise::log(u));
+}
+
+/// An unsigned number that compares as the float does; 0 and -0 are the same.
+inline uint order_key(float x) {
+    const uint bits = as_type<uint>(x);
+    return bits >> 31 != 0 ? 0u - bits : bits | 0x80000000u;
+}
+
+/// A stored element as a float; bfloat16 travels as its bits.
+inline float real(float x) { return x; }
+inline float real(half x) { return float(x); }
+inline float real(ushort bits) { return bf16(bits); }
+
+/// The products of `rows` rows of matrices with x, all of `length` elements. Every lane gets all sums; it takes `vector`
+/// contiguous elements at a time, each with a partial sum of its own.
+template <uint rows, uint vector, uint lanes, uint length, typename X, typename Row>
+inline void multiply_rows(X x, thread const Row* matrix, uint lane, thread float* products) {
+    float sums[rows][vector] = {};
+    const uint stride = lanes * vector;
+    const uint whole = length / stride * stride;
+    for (uint k = lane * vector; k < whole; k += stride)
+        for (uint r = 0; r < rows; ++r)
+            for (uint j = 0; j < vector; ++j) sums[r][j] += x[k + j] * real(matrix[r][k + j]);
+    for (uint r = 0; r < rows; ++r)
+        for (uint j = 0; whole + j * lanes < length; ++j) {
+            const uint k = whole + j * lanes + lane;
+            if (k < length) sums[r][j] += x[k] * real(matrix[r][k]);
+        }
+    for (uint r = 0; r < rows; ++r) products[r] = simd_sum(pairwise_sum<vector>(sums[r]));
+}
+
+/// Where the element lies in a row of heads that comes `slot`-th when the two of every rotated pair follow each other.
+template <uint width, uint dims>
+inline uint pair_order(uint slot) {
+    const uint i = slot % width;
+    return i < dims ? slot - i + i / 2 + i % 2 * (dims / 2) : slot;
+}
+
 /// Row ids[t] of a table with 5120 columns.
 kernel void embed_bf16_5120(
     device const int* ids [[buffer(0)]],
     device const ushort* table [[buffer(1)]],
     device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
-    device const ushort* row = table + uint(ids[0]) * 5120;
+    device const ushort* row = table + uint(ids[step.position]) * 5120;
     for (uint n = group.y * 1024 + thread_index; n < metal::min(5120u, (group.y + 1) * 1024); n += 256) {
         const float v0 = bf16(row[n]);
         y[n] = v0;
     }
 }
 
-/// x / sqrt(mean(x^2) + eps) * weight over rows of 5120.
-kernel void rms_norm_bf16_5120(
+/// The vector x times the rows of a matrix, 5120 + 1280 + 1280 x 5120; x first: norm.
+/// Result 0: then rope.
+/// Result 1: then rope; into the cache.
+/// Result 2: into the cache.
+kernel void matvec_bf16_norm_rope_cache_5120_1280_1280x5120(
     device const float* x [[buffer(0)]],
-    device const ushort* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint thread_index [[thread_index_in_threadgroup]],
+    device const ushort* gain [[buffer(1)]],
+    device const ushort* weight0 [[buffer(2)]],
+    device const float* angles [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    device float* y0 [[buffer(5)]],
+    device float* cache1 [[buffer(6)]],
+    device float* cache2 [[buffer(7)]],
     threadgroup float* scratch [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
     uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
     device const float* row = x;
     float squares[4] = {};
@@ -58,125 +145,96 @@ kernel void rms_norm_bf16_5120(
         device const float* block = row + k;
         for (uint j = 0; j < 4; ++j) squares[j] += block[j] * block[j];
     }
-    float total = simd_sum(pairwise_sum<4>(squares));
-    if (lane == 0) scratch[simdgroup] = total;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    total = 0.0f;
-    for (uint s = 0; s < 8; ++s) total += scratch[s];
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
     const float factor = metal::precise::rsqrt(total / 5120.0f + 0.00001f);
-    for (uint i = thread_index; i < 5120; i += 256) {
-        const uint n = i;
-        const float v0 = row[i] * factor * bf16(weight[i]);
-        y[n] = v0;
-    }
-}
-
-/// The vector x times the rows of a matrix, 7680 x 5120.
-kernel void matvec_bf16_7680x5120(
-    device const float* x [[buffer(0)]],
-    device const ushort* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
-) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 5120; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 5120 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
+    for (uint i = thread_index; i < 5120; i += 256) prepared[i] = row[i] * factor * bf16(gain[i]);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 240; block += 240) {
+        if (block < 160) {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<128, 128>(first + r);
+                matrix[r] = weight0 + n * 5120;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            device const float* angle = angles + step.position * 128;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<128, 128>(first + r);
+                    const uint n1 = pair_order<128, 128>(first + r + 1);
+                    const uint i = n0 % 128;
+                    const float c = angle[i];
+                    const float s = angle[i + 64];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        y0[n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        y0[n] = v0;
+                    }
+                }
+            }
+        } else if (block < 200) {
+            const uint first = ((block - 160) * 8 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<128, 128>(first + r);
+                matrix[r] = weight0 + (n + 5120) * 5120;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            device const float* angle = angles + step.position * 128;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<128, 128>(first + r);
+                    const uint n1 = pair_order<128, 128>(first + r + 1);
+                    const uint i = n0 % 128;
+                    const float c = angle[i];
+                    const float s = angle[i + 64];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        cache1[step.position * 1280 + n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        cache1[step.position * 1280 + n] = v0;
+                    }
+                }
+            }
+        } else {
+            const uint first = ((block - 200) * 8 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight0 + (n + 6400) * 5120;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    cache2[step.position * 1280 + n] = v0;
+                }
             }
         }
     }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[n] = v0;
-        }
-    }
 }
 
-/// Turns the pairs (i, i + 64) of each of 40 heads by the angles of their position.
-kernel void rope_40x128(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint head = group.y;
-    device const float* row = x + head * 128;
-    device const float* angles = table + step.position * 128;
-    for (uint i = lane; i < 64; i += 32) {
-        const float a = row[i];
-        const float b = row[i + 64];
-        const float c = angles[i];
-        const float s = angles[i + 64];
-        {
-            const uint n = head * 128 + i;
-            const float v0 = a * c - b * s;
-            y[n] = v0;
-        }
-        {
-            const uint n = head * 128 + i + 64;
-            const float v0 = b * c + a * s;
-            y[n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 64) of each of 10 heads by the angles of their position; into the cache.
-kernel void rope_cache_10x128(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint head = group.y;
-    device const float* row = x + 5120 + head * 128;
-    device const float* angles = table + step.position * 128;
-    for (uint i = lane; i < 64; i += 32) {
-        const float a = row[i];
-        const float b = row[i + 64];
-        const float c = angles[i];
-        const float s = angles[i + 64];
-        {
-            const uint n = head * 128 + i;
-            const float v0 = a * c - b * s;
-            cache[step.position * 1280 + n] = v0;
-        }
-        {
-            const uint n = head * 128 + i + 64;
-            const float v0 = b * c + a * s;
-            cache[step.position * 1280 + n] = v0;
-        }
-    }
-}
-
-/// Copies rows of 1280; into the cache.
-kernel void copy_cache_1280(
-    device const float* r0 [[buffer(0)]],
-    device float* cache [[buffer(1)]],
-    constant Step& step [[buffer(2)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint thread_index [[thread_index_in_threadgroup]]
-) {
-    for (uint n = group.y * 1024 + thread_index; n < metal::min(1280u, (group.y + 1) * 1024); n += 256) {
-        const float v0 = r0[6400 + n];
-        cache[step.position * 1280 + n] = v0;
-    }
-}
-
-/// Causal attention of 40 heads over the cached keys and values of 10.
-kernel void attention_40x10x128(
+/// Causal attention of 40 heads over the cached keys and values of 10 in 32 parts, not yet divided: sums, greatest score, total of each.
+kernel void attention_parts_32_40x10x128(
     device const float* q [[buffer(0)]],
     device const float* k [[buffer(1)]],
     device const float* v [[buffer(2)]],
@@ -185,8 +243,12 @@ kernel void attention_40x10x128(
     uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]]
 ) {
-    const uint head = group.y;
+    const uint head = group.y / 32;
     const uint keys = step.position + 1;
+    const uint first = 0;
+    const uint count = 32 * ((keys - first + 1024 - 1) / 1024);
+    const uint start = metal::min(keys, first + group.y % 32 * count);
+    const uint end = metal::min(keys, start + count);
     device const float* query = q + head * 128;
     device const float* head_keys = k + (head / 4) * 128;
     device const float* head_values = v + (head / 4) * 128;
@@ -194,13 +256,13 @@ kernel void attention_40x10x128(
     float greatest = -INFINITY;
     float total = 0.0f;
     float mixed[4] = {};
-    for (uint begin = 0; begin < keys; begin += 32) {
+    for (uint begin = start; begin < end; begin += 32) {
         float score[1];
         float block_greatest = greatest;
         for (uint i = 0; i < 1; ++i) {
             const uint position = begin + i * 32 + lane;
             score[i] = -INFINITY;
-            if (position < keys) {
+            if (position < end) {
                 device const float* key = head_keys + position * 1280;
                 float partial[4] = {};
                 for (uint d = 0; d < 128; d += 4)
@@ -219,7 +281,7 @@ kernel void attention_40x10x128(
         }
         total = total * keep + simd_sum(block_total);
         for (uint i = 0; i < 4; ++i) mixed[i] *= keep;
-        const uint count = metal::min(32u, keys - begin);
+        const uint count = metal::min(32u, end - begin);
         for (uint j = 0; j < count; ++j) {
             const float weight = simd_shuffle(score[j / 32], ushort(j % 32));
             device const float* value = head_values + (begin + j) * 1280;
@@ -229,80 +291,118 @@ kernel void attention_40x10x128(
             }
         }
     }
+    device float* part = y + group.y * 130;
     for (uint i = 0; i < 4; ++i) {
         const uint d = i * 32 + lane;
-        if (d < 128) {
-            const uint n = head * 128 + d;
-            const float v0 = mixed[i] / total;
-            y[n] = v0;
-        }
+        if (d < 128) part[d] = mixed[i];
+    }
+    if (lane == 0) {
+        part[128] = greatest;
+        part[128 + 1] = total;
     }
 }
 
-/// The vector x times the rows of a matrix, 5120 x 5120; then add.
-kernel void matvec_bf16_add_5120x5120(
-    device const float* x [[buffer(0)]],
+/// The vector x times the rows of a matrix, 5120 x 5120; x first: combine; then add.
+kernel void matvec_bf16_combine_add_5120x5120(
+    device const float* parts [[buffer(0)]],
     device const ushort* weight [[buffer(1)]],
     device const float* r2 [[buffer(2)]],
     device float* y [[buffer(3)]],
+    threadgroup float* shares [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 5120; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 5120 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
-            }
-        }
+    // What each part adds to the softmax of its head.
+    for (uint i = thread_index; i < 40; i += 256) {
+        device const float* head = parts + i * 4160;
+        float most = -INFINITY;
+        for (uint p = 0; p < 32; ++p) most = metal::max(most, head[p * 130 + 128]);
+        float total = 0.0f;
+        for (uint p = 0; p < 32; ++p)
+            total += metal::exp(head[p * 130 + 128] - most) * head[p * 130 + 129];
+        for (uint p = 0; p < 32; ++p)
+            shares[i * 32 + p] = metal::exp(head[p * 130 + 128] - most) / total;
     }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[n] + v0;
-            y[n] = v1;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint i = thread_index; i < 5120; i += 256) {
+        const uint head = i / 128;
+        device const float* element = parts + head * 4160 + i % 128;
+        float mixed = 0.0f;
+        for (uint p = 0; p < 32; ++p) mixed += shares[head * 32 + p] * element[p * 130];
+        prepared[i] = mixed;
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 160; block += 160) {
+        {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 5120;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[n] + v0;
+                    y[n] = v1;
+                }
+            }
         }
     }
 }
 
-/// The vector x times the rows of 2 matrices, 17920 x 5120; then silu, mul.
-kernel void matvec_bf16_silu_mul_17920x5120(
+/// The vector x times the rows of a matrix, 17920 x 5120; x first: norm; then silu, mul.
+kernel void matvec_bf16_norm_silu_mul_17920x5120(
     device const float* x [[buffer(0)]],
-    device const ushort* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    uint3 group [[threadgroup_position_in_grid]],
+    device const ushort* gain [[buffer(1)]],
+    device const ushort* weight [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
     uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
     device const float* row = x;
-    float sums0[4][4] = {};
-    float sums1[4][4] = {};
-    for (uint k = lane * 4; k < 5120; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 5120 + k;
-            device const ushort* block1 = weight + (m + 17920) * 5120 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
-                sums1[r][j] += row[k + j] * bf16(block1[j]);
-            }
-        }
+    float squares[4] = {};
+    for (uint k = thread_index * 4; k < 5120; k += 1024) {
+        device const float* block = row + k;
+        for (uint j = 0; j < 4; ++j) squares[j] += block[j] * block[j];
     }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        const float v1 = simd_sum(pairwise_sum<4>(sums1[r]));
-        if (lane == 0) {
-            const float v2 = silu(v0);
-            const float v3 = v2 * v1;
-            y[n] = v3;
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
+    const float factor = metal::precise::rsqrt(total / 5120.0f + 0.00001f);
+    for (uint i = thread_index; i < 5120; i += 256) prepared[i] = row[i] * factor * bf16(gain[i]);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 560; block += 512) {
+        {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const ushort* matrix[8];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 5120;
+                matrix[4 + r] = weight + (n + 17920) * 5120;
+            }
+            float products[8];
+            multiply_rows<8, 4, 32, 5120>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = products[4 + r];
+                    const float v2 = silu(v0);
+                    const float v3 = v2 * v1;
+                    y[n] = v3;
+                }
+            }
         }
     }
 }
@@ -317,77 +417,146 @@ kernel void matvec_bf16_add_5120x17920(
     uint lane [[thread_index_in_simdgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 17920; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 17920 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
+    device const float* operand = x;
+    for (uint block = group.y; block < 640; block += 640) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 17920;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[n] + v0;
-            y[n] = v1;
+            float products[4];
+            multiply_rows<4, 4, 32, 17920>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[n] + v0;
+                    y[n] = v1;
+                }
+            }
         }
     }
 }
 
-/// The vector x times the rows of a matrix, 100352 x 5120.
-kernel void matvec_bf16_100352x5120(
+/// The vector x times the rows of a matrix, 100352 x 5120; x first: norm.
+kernel void matvec_bf16_norm_100352x5120(
     device const float* x [[buffer(0)]],
-    device const ushort* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
+    device const ushort* gain [[buffer(1)]],
+    device const ushort* weight [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
+) {
+    device const float* row = x;
+    float squares[4] = {};
+    for (uint k = thread_index * 4; k < 5120; k += 1024) {
+        device const float* block = row + k;
+        for (uint j = 0; j < 4; ++j) squares[j] += block[j] * block[j];
+    }
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
+    const float factor = metal::precise::rsqrt(total / 5120.0f + 0.00001f);
+    for (uint i = thread_index; i < 5120; i += 256) prepared[i] = row[i] * factor * bf16(gain[i]);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 3136; block += 512) {
+        {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 5120;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    y[n] = v0;
+                }
+            }
+        }
+    }
+}
+
+/// Draws the next of 100352 ids, stores it after the tokens so far and ends the step.
+kernel void sample_100352(
+    device const float* x [[buffer(0)]],
+    device const float* sampling [[buffer(1)]],
+    device const int* seed [[buffer(2)]],
+    device int* ids [[buffer(3)]],
+    device Step& step [[buffer(4)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
     device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 5120; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 5120 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
+    const float temperature = sampling[0];
+    const uint next = step.position + step.tokens;
+    float most = -INFINITY;
+    for (uint i = thread_index; i < 100352; i += 256) most = metal::max(most, row[i]);
+    const float greatest = threadgroup_max<8>(most, scratch, lane, simdgroup);
+    // Candidates are the elements with keys of at least `least` that are not below `lowest`.
+    uint least = 0;
+    float lowest = -INFINITY;
+    if (temperature > 0.0f) {
+        const float top_k = sampling[1];
+        const float top_p = sampling[2];
+        const float min_p = sampling[3];
+        if (top_k > 0.0f && top_k < 100352.0f) {
+            // The greatest key that no fewer than top_k elements have reached.
+            uint high = order_key(greatest);
+            while (least < high) {
+                const uint middle = high - (high - least) / 2;
+                float own = 0.0f;
+                for (uint i = thread_index; i < 100352; i += 256)
+                    if (order_key(row[i]) >= middle) own += 1.0f;
+                if (threadgroup_sum<8>(own, scratch, lane, simdgroup) >= top_k) least = middle;
+                else high = middle - 1;
             }
         }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[n] = v0;
+        if (top_p < 1.0f) {
+            float own = 0.0f;
+            for (uint i = thread_index; i < 100352; i += 256)
+                if (order_key(row[i]) >= least) own += metal::exp((row[i] - greatest) / temperature);
+            const float enough = top_p * threadgroup_sum<8>(own, scratch, lane, simdgroup);
+            // The least key above which there is not enough.
+            uint high = order_key(greatest);
+            while (least < high) {
+                const uint middle = least + (high - least) / 2;
+                own = 0.0f;
+                for (uint i = thread_index; i < 100352; i += 256)
+                    if (order_key(row[i]) > middle) own += metal::exp((row[i] - greatest) / temperature);
+                if (threadgroup_sum<8>(own, scratch, lane, simdgroup) < enough) high = middle;
+                else least = middle + 1;
+            }
         }
+        if (min_p > 0.0f) lowest = greatest + temperature * metal::precise::log(min_p);
     }
-}
-
-/// Index of the greatest of 100352, the lowest of equals.
-kernel void argmax_100352(
-    device const float* x [[buffer(0)]],
-    device int* y [[buffer(1)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    device const float* row = x;
     float best = -INFINITY;
     uint index = 100352;
-    for (uint i = lane; i < 100352; i += 32) {
-        if (row[i] > best) {
-            best = row[i];
+    for (uint i = thread_index; i < 100352; i += 256) {
+        if (order_key(row[i]) < least || row[i] < lowest) continue;
+        const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
+        if (row[i] + noise > best) {
+            best = row[i] + noise;
             index = i;
         }
     }
-    const float greatest = simd_max(best);
-    const uint winner = simd_min(best == greatest ? index : 100352u);
-    if (lane == 0) y[0] = int(winner % 100352);
+    const float highest = threadgroup_max<8>(best, scratch, lane, simdgroup);
+    // The lowest of equals; ids are exact as floats.
+    const uint winner = uint(-threadgroup_max<8>(best == highest ? -float(index) : -100352.0f, scratch, lane, simdgroup));
+    if (thread_index == 0) {
+        ids[next] = int(winner % 100352);
+        step.position = next;
+    }
 }
 
 /// Row ids[t] of a table with 5120 columns.
@@ -401,24 +570,24 @@ kernel void embed_bf16_5120_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    device const ushort* row = table + uint(ids[t]) * 5120;
+    device const ushort* row = table + uint(ids[step.position + t]) * 5120;
     for (uint n = group.y * 1024 + thread_index; n < metal::min(5120u, (group.y + 1) * 1024); n += 256) {
         const float v0 = bf16(row[n]);
         y[t * 5120 + n] = v0;
     }
 }
 
-/// x / sqrt(mean(x^2) + eps) * weight over rows of 5120.
+/// x / sqrt(mean(x^2) + eps) * gain over rows of 5120.
 kernel void rms_norm_bf16_5120_tokens(
     device const float* x [[buffer(0)]],
-    device const ushort* weight [[buffer(1)]],
+    device const ushort* gain [[buffer(1)]],
     device float* y [[buffer(2)]],
     constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint thread_index [[thread_index_in_threadgroup]],
     threadgroup float* scratch [[threadgroup(0)]],
     uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
@@ -428,129 +597,114 @@ kernel void rms_norm_bf16_5120_tokens(
         device const float* block = row + k;
         for (uint j = 0; j < 4; ++j) squares[j] += block[j] * block[j];
     }
-    float total = simd_sum(pairwise_sum<4>(squares));
-    if (lane == 0) scratch[simdgroup] = total;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    total = 0.0f;
-    for (uint s = 0; s < 8; ++s) total += scratch[s];
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
     const float factor = metal::precise::rsqrt(total / 5120.0f + 0.00001f);
     for (uint i = thread_index; i < 5120; i += 256) {
         const uint n = i;
-        const float v0 = row[i] * factor * bf16(weight[i]);
+        const float v0 = row[i] * factor * bf16(gain[i]);
         y[t * 5120 + n] = v0;
     }
 }
 
-/// Each vector of x times the rows of a matrix, 7680 x 5120.
-kernel void matmul_bf16_7680x5120_tokens(
+/// Each vector of x times the rows of a matrix, 5120 + 1280 + 1280 x 5120.
+/// Result 0: then rope.
+/// Result 1: then rope; into the cache.
+/// Result 2: into the cache.
+kernel void matmul_bf16_rope_cache_5120_1280_1280x5120_tokens(
     device const float* x [[buffer(0)]],
-    device const ushort* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
+    device const ushort* weight0 [[buffer(1)]],
+    device const float* angles [[buffer(2)]],
     constant Step& step [[buffer(3)]],
+    device float* y0 [[buffer(4)]],
+    device float* cache1 [[buffer(5)]],
+    device float* cache2 [[buffer(6)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 5120;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 5120; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 5120 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
+    device const float* operand = x + t * 5120;
+    for (uint block = group.y; block < 960; block += 960) {
+        if (block < 640) {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<128, 128>(first + r);
+                matrix[r] = weight0 + n * 5120;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            device const float* angle = angles + (step.position + t) * 128;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<128, 128>(first + r);
+                    const uint n1 = pair_order<128, 128>(first + r + 1);
+                    const uint i = n0 % 128;
+                    const float c = angle[i];
+                    const float s = angle[i + 64];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        y0[t * 5120 + n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        y0[t * 5120 + n] = v0;
+                    }
+                }
+            }
+        } else if (block < 800) {
+            const uint first = ((block - 640) * 2 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<128, 128>(first + r);
+                matrix[r] = weight0 + (n + 5120) * 5120;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            device const float* angle = angles + (step.position + t) * 128;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<128, 128>(first + r);
+                    const uint n1 = pair_order<128, 128>(first + r + 1);
+                    const uint i = n0 % 128;
+                    const float c = angle[i];
+                    const float s = angle[i + 64];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        cache1[(step.position + t) * 1280 + n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        cache1[(step.position + t) * 1280 + n] = v0;
+                    }
+                }
+            }
+        } else {
+            const uint first = ((block - 800) * 2 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight0 + (n + 6400) * 5120;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    cache2[(step.position + t) * 1280 + n] = v0;
+                }
             }
         }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[t * 7680 + n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 64) of each of 40 heads by the angles of their position.
-kernel void rope_40x128_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint head = group.y;
-    device const float* row = x + t * 7680 + head * 128;
-    device const float* angles = table + (step.position + t) * 128;
-    for (uint i = lane; i < 64; i += 32) {
-        const float a = row[i];
-        const float b = row[i + 64];
-        const float c = angles[i];
-        const float s = angles[i + 64];
-        {
-            const uint n = head * 128 + i;
-            const float v0 = a * c - b * s;
-            y[t * 5120 + n] = v0;
-        }
-        {
-            const uint n = head * 128 + i + 64;
-            const float v0 = b * c + a * s;
-            y[t * 5120 + n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 64) of each of 10 heads by the angles of their position; into the cache.
-kernel void rope_cache_10x128_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint head = group.y;
-    device const float* row = x + t * 7680 + 5120 + head * 128;
-    device const float* angles = table + (step.position + t) * 128;
-    for (uint i = lane; i < 64; i += 32) {
-        const float a = row[i];
-        const float b = row[i + 64];
-        const float c = angles[i];
-        const float s = angles[i + 64];
-        {
-            const uint n = head * 128 + i;
-            const float v0 = a * c - b * s;
-            cache[(step.position + t) * 1280 + n] = v0;
-        }
-        {
-            const uint n = head * 128 + i + 64;
-            const float v0 = b * c + a * s;
-            cache[(step.position + t) * 1280 + n] = v0;
-        }
-    }
-}
-
-/// Copies rows of 1280; into the cache.
-kernel void copy_cache_1280_tokens(
-    device const float* r0 [[buffer(0)]],
-    device float* cache [[buffer(1)]],
-    constant Step& step [[buffer(2)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint thread_index [[thread_index_in_threadgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    for (uint n = group.y * 1024 + thread_index; n < metal::min(1280u, (group.y + 1) * 1024); n += 256) {
-        const float v0 = r0[t * 7680 + 6400 + n];
-        cache[(step.position + t) * 1280 + n] = v0;
     }
 }
 
@@ -568,6 +722,8 @@ kernel void attention_40x10x128_tokens(
     if (t >= step.tokens) return;
     const uint head = group.y;
     const uint keys = step.position + t + 1;
+    const uint start = 0;
+    const uint end = keys;
     device const float* query = q + t * 5120 + head * 128;
     device const float* head_keys = k + (head / 4) * 128;
     device const float* head_values = v + (head / 4) * 128;
@@ -575,13 +731,13 @@ kernel void attention_40x10x128_tokens(
     float greatest = -INFINITY;
     float total = 0.0f;
     float mixed[4] = {};
-    for (uint begin = 0; begin < keys; begin += 32) {
+    for (uint begin = start; begin < end; begin += 32) {
         float score[1];
         float block_greatest = greatest;
         for (uint i = 0; i < 1; ++i) {
             const uint position = begin + i * 32 + lane;
             score[i] = -INFINITY;
-            if (position < keys) {
+            if (position < end) {
                 device const float* key = head_keys + position * 1280;
                 float partial[4] = {};
                 for (uint d = 0; d < 128; d += 4)
@@ -600,7 +756,7 @@ kernel void attention_40x10x128_tokens(
         }
         total = total * keep + simd_sum(block_total);
         for (uint i = 0; i < 4; ++i) mixed[i] *= keep;
-        const uint count = metal::min(32u, keys - begin);
+        const uint count = metal::min(32u, end - begin);
         for (uint j = 0; j < count; ++j) {
             const float weight = simd_shuffle(score[j / 32], ushort(j % 32));
             device const float* value = head_values + (begin + j) * 1280;
@@ -633,29 +789,30 @@ kernel void matmul_bf16_add_5120x5120_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 5120;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 5120; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 5120 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
+    device const float* operand = x + t * 5120;
+    for (uint block = group.y; block < 640; block += 640) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 5120;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[t * 5120 + n] + v0;
-            y[t * 5120 + n] = v1;
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[t * 5120 + n] + v0;
+                    y[t * 5120 + n] = v1;
+                }
+            }
         }
     }
 }
 
-/// Each vector of x times the rows of 2 matrices, 17920 x 5120; then silu, mul.
+/// Each vector of x times the rows of a matrix, 17920 x 5120; then silu, mul.
 kernel void matmul_bf16_silu_mul_17920x5120_tokens(
     device const float* x [[buffer(0)]],
     device const ushort* weight [[buffer(1)]],
@@ -667,29 +824,28 @@ kernel void matmul_bf16_silu_mul_17920x5120_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 5120;
-    float sums0[4][4] = {};
-    float sums1[4][4] = {};
-    for (uint k = lane * 4; k < 5120; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 5120 + k;
-            device const ushort* block1 = weight + (m + 17920) * 5120 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
-                sums1[r][j] += row[k + j] * bf16(block1[j]);
+    device const float* operand = x + t * 5120;
+    for (uint block = group.y; block < 2240; block += 2240) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const ushort* matrix[8];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 5120;
+                matrix[4 + r] = weight + (n + 17920) * 5120;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        const float v1 = simd_sum(pairwise_sum<4>(sums1[r]));
-        if (lane == 0) {
-            const float v2 = silu(v0);
-            const float v3 = v2 * v1;
-            y[t * 17920 + n] = v3;
+            float products[8];
+            multiply_rows<8, 4, 32, 5120>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = products[4 + r];
+                    const float v2 = silu(v0);
+                    const float v3 = v2 * v1;
+                    y[t * 17920 + n] = v3;
+                }
+            }
         }
     }
 }
@@ -707,24 +863,25 @@ kernel void matmul_bf16_add_5120x17920_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 17920;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 17920; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 17920 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
+    device const float* operand = x + t * 17920;
+    for (uint block = group.y; block < 640; block += 640) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 17920;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[t * 5120 + n] + v0;
-            y[t * 5120 + n] = v1;
+            float products[4];
+            multiply_rows<4, 4, 32, 17920>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[t * 5120 + n] + v0;
+                    y[t * 5120 + n] = v1;
+                }
+            }
         }
     }
 }
@@ -740,24 +897,25 @@ kernel void matvec_bf16_add_5120x5120_last(
     uint lane [[thread_index_in_simdgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + (step.tokens - 1) * 5120;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 5120; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 5120 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
+    device const float* operand = x + (step.tokens - 1) * 5120;
+    for (uint block = group.y; block < 640; block += 640) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 5120;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[(step.tokens - 1) * 5120 + n] + v0;
-            y[n] = v1;
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[(step.tokens - 1) * 5120 + n] + v0;
+                    y[n] = v1;
+                }
+            }
         }
     }
 }
@@ -774,23 +932,24 @@ kernel void matmul_bf16_100352x5120_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 5120;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 5120; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const ushort* block0 = weight + m * 5120 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * bf16(block0[j]);
+    device const float* operand = x + t * 5120;
+    for (uint block = group.y; block < 12544; block += 12544) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const ushort* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 5120;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[t * 100352 + n] = v0;
+            float products[4];
+            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    y[t * 100352 + n] = v0;
+                }
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ using namespace metal;
 
 /// What changes from step to step.
 struct Step {
-    uint position;  // of the step's first token in the context
+    uint position;  // of the step's first token in the text
     uint tokens;    // of this step
 };
 
@@ -26,197 +26,217 @@ inline float pairwise_sum(thread float* partial) {
     return partial[0];
 }
 
+/// Sum over the threads of a threadgroup; `scratch` has a float for each simdgroup.
+template <uint simdgroups>
+inline float threadgroup_sum(float x, threadgroup float* scratch, uint lane, uint simdgroup) {
+    x = simd_sum(x);
+    if (lane == 0) scratch[simdgroup] = x;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    x = 0.0f;
+    for (uint s = 0; s < simdgroups; ++s) x += scratch[s];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    return x;
+}
+
+/// Maximum over the threads of a threadgroup, likewise.
+template <uint simdgroups>
+inline float threadgroup_max(float x, threadgroup float* scratch, uint lane, uint simdgroup) {
+    x = simd_max(x);
+    if (lane == 0) scratch[simdgroup] = x;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint s = 0; s < simdgroups; ++s) x = metal::max(x, scratch[s]);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    return x;
+}
+
+/// Philox 2x32-10 (Salmon et al. 2011): random bits for a counter of two words and a key.
+inline uint philox(uint low, uint high, uint key) {
+    for (uint round = 0; round < 10; ++round) {
+        const uint product = metal::mulhi(0xd256d193u, low);
+        const uint rest = 0xd256d193u * low;
+        low = product ^ key ^ high;
+        high = rest;
+        key += 0x9e3779b9u;
+    }
+    return low;
+}
+
+/// A standard Gumbel variate: -ln(-ln u) of a uniform u in (0, 1) with 23 bits.
+inline float gumbel(uint id, uint position, uint seed) {
+    const float u = (float(philox(id, position, seed) >> 9) + 0.5f) * 1.1920929e-7f;
+    return -metal::precise::log(-metal::precise::log(u));
+}
+
+/// An unsigned number that compares as the float does; 0 and -0 are the same.
+inline uint order_key(float x) {
+    const uint bits = as_type<uint>(x);
+    return bits >> 31 != 0 ? 0u - bits : bits | 0x80000000u;
+}
+
+/// A stored element as a float; bfloat16 travels as its bits.
+inline float real(float x) { return x; }
+inline float real(half x) { return float(x); }
+inline float real(ushort bits) { return bf16(bits); }
+
+/// The products of `rows` rows of matrices with x, all of `length` elements. Every lane gets all sums; it takes `vector`
+/// contiguous elements at a time, each with a partial sum of its own.
+template <uint rows, uint vector, uint lanes, uint length, typename X, typename Row>
+inline void multiply_rows(X x, thread const Row* matrix, uint lane, thread float* products) {
+    float sums[rows][vector] = {};
+    const uint stride = lanes * vector;
+    const uint whole = length / stride * stride;
+    for (uint k = lane * vector; k < whole; k += stride)
+        for (uint r = 0; r < rows; ++r)
+            for (uint j = 0; j < vector; ++j) sums[r][j] += x[k + j] * real(matrix[r][k + j]);
+    for (uint r = 0; r < rows; ++r)
+        for (uint j = 0; whole + j * lanes < length; ++j) {
+            const uint k = whole + j * lanes + lane;
+            if (k < length) sums[r][j] += x[k] * real(matrix[r][k]);
+        }
+    for (uint r = 0; r < rows; ++r) products[r] = simd_sum(pairwise_sum<vector>(sums[r]));
+}
+
+/// Where the element lies in a row of heads that comes `slot`-th when the two of every rotated pair follow each other.
+template <uint width, uint dims>
+inline uint pair_order(uint slot) {
+    const uint i = slot % width;
+    return i < dims ? slot - i + i / 2 + i % 2 * (dims / 2) : slot;
+}
+
 /// Row ids[t] of a table with 64 columns.
 kernel void embed_f32_64(
     device const int* ids [[buffer(0)]],
     device const float* table [[buffer(1)]],
     device float* y [[buffer(2)]],
+    constant Step& step [[buffer(3)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
-    device const float* row = table + uint(ids[0]) * 64;
+    device const float* row = table + uint(ids[step.position]) * 64;
     for (uint n = group.y * 1024 + thread_index; n < metal::min(64u, (group.y + 1) * 1024); n += 64) {
         const float v0 = row[n];
         y[n] = v0;
     }
 }
 
-/// x / sqrt(mean(x^2) + eps) * weight over rows of 64.
-kernel void rms_norm_f32_64(
+/// The vector x times the rows of matrices, 64 + 32 + 32 x 64; x first: norm.
+/// Result 0: then rope.
+/// Result 1: then rope; into the cache.
+/// Result 2: into the cache.
+kernel void matvec_f32_norm_rope_cache_64_32_32x64(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight0 [[buffer(2)]],
+    device const float* angles [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    device float* y0 [[buffer(5)]],
+    device const float* weight1 [[buffer(6)]],
+    device float* cache1 [[buffer(7)]],
+    device const float* weight2 [[buffer(8)]],
+    device float* cache2 [[buffer(9)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     device const float* row = x;
     float squares[4] = {};
-    for (uint j = 0; j < 2; ++j) {
-        const uint k = j * 32 + thread_index;
+    for (uint j = 0; j < 1; ++j) {
+        const uint k = j * 256 + thread_index;
         if (k < 64) squares[j] += row[k] * row[k];
     }
-    float total = simd_sum(pairwise_sum<4>(squares));
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
-    for (uint i = thread_index; i < 64; i += 32) {
-        const uint n = i;
-        const float v0 = row[i] * factor * weight[i];
-        y[n] = v0;
-    }
-}
-
-/// The vector x times the rows of a matrix, 64 x 64.
-kernel void matvec_f32_64x64(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
-) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
+    for (uint i = thread_index; i < 64; i += 256) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 4; block += 4) {
+        if (block < 2) {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<8, 8>(first + r);
+                matrix[r] = weight0 + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            device const float* angle = angles + step.position * 8;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<8, 8>(first + r);
+                    const uint n1 = pair_order<8, 8>(first + r + 1);
+                    const uint i = n0 % 8;
+                    const float c = angle[i];
+                    const float s = angle[i + 4];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        y0[n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        y0[n] = v0;
+                    }
+                }
+            }
+        } else if (block < 3) {
+            const uint first = ((block - 2) * 8 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<8, 8>(first + r);
+                matrix[r] = weight1 + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            device const float* angle = angles + step.position * 8;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<8, 8>(first + r);
+                    const uint n1 = pair_order<8, 8>(first + r + 1);
+                    const uint i = n0 % 8;
+                    const float c = angle[i];
+                    const float s = angle[i + 4];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        cache1[step.position * 32 + n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        cache1[step.position * 32 + n] = v0;
+                    }
+                }
+            }
+        } else {
+            const uint first = ((block - 3) * 8 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight2 + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    cache2[step.position * 32 + n] = v0;
+                }
             }
         }
     }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[n] = v0;
-        }
-    }
 }
 
-/// The vector x times the rows of a matrix, 32 x 64.
-kernel void matvec_f32_32x64(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
-) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
-            }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[n] = v0;
-        }
-    }
-}
-
-/// The vector x times the rows of a matrix, 32 x 64; into the cache.
-kernel void matvec_f32_cache_32x64(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
-) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
-            }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            cache[step.position * 32 + n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 4) of each of 8 heads by the angles of their position.
-kernel void rope_8x8(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint head = group.y;
-    device const float* row = x + head * 8;
-    device const float* angles = table + step.position * 8;
-    for (uint i = lane; i < 4; i += 32) {
-        const float a = row[i];
-        const float b = row[i + 4];
-        const float c = angles[i];
-        const float s = angles[i + 4];
-        {
-            const uint n = head * 8 + i;
-            const float v0 = a * c - b * s;
-            y[n] = v0;
-        }
-        {
-            const uint n = head * 8 + i + 4;
-            const float v0 = b * c + a * s;
-            y[n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 4) of each of 4 heads by the angles of their position; into the cache.
-kernel void rope_cache_4x8(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint head = group.y;
-    device const float* row = x + head * 8;
-    device const float* angles = table + step.position * 8;
-    for (uint i = lane; i < 4; i += 32) {
-        const float a = row[i];
-        const float b = row[i + 4];
-        const float c = angles[i];
-        const float s = angles[i + 4];
-        {
-            const uint n = head * 8 + i;
-            const float v0 = a * c - b * s;
-            cache[step.position * 32 + n] = v0;
-        }
-        {
-            const uint n = head * 8 + i + 4;
-            const float v0 = b * c + a * s;
-            cache[step.position * 32 + n] = v0;
-        }
-    }
-}
-
-/// Causal attention of 8 heads over the cached keys and values of 4.
-kernel void attention_8x4x8(
+/// Causal attention of 8 heads over the cached keys and values of 4 in 8 parts, not yet divided: sums, greatest score, total of each.
+kernel void attention_parts_8_8x4x8(
     device const float* q [[buffer(0)]],
     device const float* k [[buffer(1)]],
     device const float* v [[buffer(2)]],
@@ -225,8 +245,12 @@ kernel void attention_8x4x8(
     uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]]
 ) {
-    const uint head = group.y;
+    const uint head = group.y / 8;
     const uint keys = step.position + 1;
+    const uint first = 0;
+    const uint count = 32 * ((keys - first + 256 - 1) / 256);
+    const uint start = metal::min(keys, first + group.y % 8 * count);
+    const uint end = metal::min(keys, start + count);
     device const float* query = q + head * 8;
     device const float* head_keys = k + (head / 2) * 8;
     device const float* head_values = v + (head / 2) * 8;
@@ -234,13 +258,13 @@ kernel void attention_8x4x8(
     float greatest = -INFINITY;
     float total = 0.0f;
     float mixed[1] = {};
-    for (uint begin = 0; begin < keys; begin += 32) {
+    for (uint begin = start; begin < end; begin += 32) {
         float score[1];
         float block_greatest = greatest;
         for (uint i = 0; i < 1; ++i) {
             const uint position = begin + i * 32 + lane;
             score[i] = -INFINITY;
-            if (position < keys) {
+            if (position < end) {
                 device const float* key = head_keys + position * 32;
                 float partial[4] = {};
                 for (uint d = 0; d < 8; d += 4)
@@ -259,7 +283,7 @@ kernel void attention_8x4x8(
         }
         total = total * keep + simd_sum(block_total);
         for (uint i = 0; i < 1; ++i) mixed[i] *= keep;
-        const uint count = metal::min(32u, keys - begin);
+        const uint count = metal::min(32u, end - begin);
         for (uint j = 0; j < count; ++j) {
             const float weight = simd_shuffle(score[j / 32], ushort(j % 32));
             device const float* value = head_values + (begin + j) * 32;
@@ -269,80 +293,119 @@ kernel void attention_8x4x8(
             }
         }
     }
+    device float* part = y + group.y * 10;
     for (uint i = 0; i < 1; ++i) {
         const uint d = i * 32 + lane;
-        if (d < 8) {
-            const uint n = head * 8 + d;
-            const float v0 = mixed[i] / total;
-            y[n] = v0;
-        }
+        if (d < 8) part[d] = mixed[i];
+    }
+    if (lane == 0) {
+        part[8] = greatest;
+        part[8 + 1] = total;
     }
 }
 
-/// The vector x times the rows of a matrix, 64 x 64; then add.
-kernel void matvec_f32_add_64x64(
-    device const float* x [[buffer(0)]],
+/// The vector x times the rows of a matrix, 64 x 64; x first: combine; then add.
+kernel void matvec_f32_combine_add_64x64(
+    device const float* parts [[buffer(0)]],
     device const float* weight [[buffer(1)]],
     device const float* r2 [[buffer(2)]],
     device float* y [[buffer(3)]],
+    threadgroup float* shares [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
-            }
-        }
+    // What each part adds to the softmax of its head.
+    for (uint i = thread_index; i < 8; i += 256) {
+        device const float* head = parts + i * 80;
+        float most = -INFINITY;
+        for (uint p = 0; p < 8; ++p) most = metal::max(most, head[p * 10 + 8]);
+        float total = 0.0f;
+        for (uint p = 0; p < 8; ++p)
+            total += metal::exp(head[p * 10 + 8] - most) * head[p * 10 + 9];
+        for (uint p = 0; p < 8; ++p)
+            shares[i * 8 + p] = metal::exp(head[p * 10 + 8] - most) / total;
     }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[n] + v0;
-            y[n] = v1;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint i = thread_index; i < 64; i += 256) {
+        const uint head = i / 8;
+        device const float* element = parts + head * 80 + i % 8;
+        float mixed = 0.0f;
+        for (uint p = 0; p < 8; ++p) mixed += shares[head * 8 + p] * element[p * 10];
+        prepared[i] = mixed;
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 2; block += 2) {
+        {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[n] + v0;
+                    y[n] = v1;
+                }
+            }
         }
     }
 }
 
-/// The vector x times the rows of 2 matrices, 172 x 64; then silu, mul.
-kernel void matvec_f32_silu_mul_172x64(
+/// The vector x times the rows of matrices, 172 x 64; x first: norm; then silu, mul.
+kernel void matvec_f32_norm_silu_mul_172x64(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device const float* weight1 [[buffer(2)]],
-    device float* y [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight [[buffer(2)]],
+    device const float* weight_1 [[buffer(3)]],
+    device float* y [[buffer(4)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
     uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
     device const float* row = x;
-    float sums0[4][4] = {};
-    float sums1[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = metal::min(first + r, 171u);
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
-                sums1[r][j] += row[k] * weight1[m * 64 + k];
-            }
-        }
+    float squares[4] = {};
+    for (uint j = 0; j < 1; ++j) {
+        const uint k = j * 256 + thread_index;
+        if (k < 64) squares[j] += row[k] * row[k];
     }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        const float v1 = simd_sum(pairwise_sum<4>(sums1[r]));
-        if (lane == 0 && n < 172) {
-            const float v2 = silu(v0);
-            const float v3 = v2 * v1;
-            y[n] = v3;
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
+    const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
+    for (uint i = thread_index; i < 64; i += 256) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 6; block += 6) {
+        {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const float* matrix[8];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = metal::min(first + r, 171u);
+                matrix[r] = weight + n * 64;
+                matrix[4 + r] = weight_1 + n * 64;
+            }
+            float products[8];
+            multiply_rows<8, 4, 32, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0 && first + r < 172) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = products[4 + r];
+                    const float v2 = silu(v0);
+                    const float v3 = v2 * v1;
+                    y[n] = v3;
+                }
+            }
         }
     }
 }
@@ -357,86 +420,146 @@ kernel void matvec_f32_add_64x172(
     uint lane [[thread_index_in_simdgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 128; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 172 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+    device const float* operand = x;
+    for (uint block = group.y; block < 8; block += 8) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 172;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = 128 + j * 32 + lane;
-            if (k < 172) {
-                sums0[r][j] += row[k] * weight[m * 172 + k];
+            float products[4];
+            multiply_rows<4, 4, 32, 172>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[n] + v0;
+                    y[n] = v1;
+                }
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[n] + v0;
-            y[n] = v1;
         }
     }
 }
 
-/// The vector x times the rows of a matrix, 512 x 64.
-kernel void matvec_f32_512x64(
+/// The vector x times the rows of a matrix, 512 x 64; x first: norm.
+kernel void matvec_f32_norm_512x64(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
+) {
+    device const float* row = x;
+    float squares[4] = {};
+    for (uint j = 0; j < 1; ++j) {
+        const uint k = j * 256 + thread_index;
+        if (k < 64) squares[j] += row[k] * row[k];
+    }
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
+    const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
+    for (uint i = thread_index; i < 64; i += 256) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 16; block += 16) {
+        {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    y[n] = v0;
+                }
+            }
+        }
+    }
+}
+
+/// Draws the next of 512 ids, stores it after the tokens so far and ends the step.
+kernel void sample_512(
+    device const float* x [[buffer(0)]],
+    device const float* sampling [[buffer(1)]],
+    device const int* seed [[buffer(2)]],
+    device int* ids [[buffer(3)]],
+    device Step& step [[buffer(4)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
     device const float* row = x;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
+    const float temperature = sampling[0];
+    const uint next = step.position + step.tokens;
+    float most = -INFINITY;
+    for (uint i = thread_index; i < 512; i += 256) most = metal::max(most, row[i]);
+    const float greatest = threadgroup_max<8>(most, scratch, lane, simdgroup);
+    // Candidates are the elements with keys of at least `least` that are not below `lowest`.
+    uint least = 0;
+    float lowest = -INFINITY;
+    if (temperature > 0.0f) {
+        const float top_k = sampling[1];
+        const float top_p = sampling[2];
+        const float min_p = sampling[3];
+        if (top_k > 0.0f && top_k < 512.0f) {
+            // The greatest key that no fewer than top_k elements have reached.
+            uint high = order_key(greatest);
+            while (least < high) {
+                const uint middle = high - (high - least) / 2;
+                float own = 0.0f;
+                for (uint i = thread_index; i < 512; i += 256)
+                    if (order_key(row[i]) >= middle) own += 1.0f;
+                if (threadgroup_sum<8>(own, scratch, lane, simdgroup) >= top_k) least = middle;
+                else high = middle - 1;
             }
         }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[n] = v0;
+        if (top_p < 1.0f) {
+            float own = 0.0f;
+            for (uint i = thread_index; i < 512; i += 256)
+                if (order_key(row[i]) >= least) own += metal::exp((row[i] - greatest) / temperature);
+            const float enough = top_p * threadgroup_sum<8>(own, scratch, lane, simdgroup);
+            // The least key above which there is not enough.
+            uint high = order_key(greatest);
+            while (least < high) {
+                const uint middle = least + (high - least) / 2;
+                own = 0.0f;
+                for (uint i = thread_index; i < 512; i += 256)
+                    if (order_key(row[i]) > middle) own += metal::exp((row[i] - greatest) / temperature);
+                if (threadgroup_sum<8>(own, scratch, lane, simdgroup) < enough) high = middle;
+                else least = middle + 1;
+            }
         }
+        if (min_p > 0.0f) lowest = greatest + temperature * metal::precise::log(min_p);
     }
-}
-
-/// Index of the greatest of 512, the lowest of equals.
-kernel void argmax_512(
-    device const float* x [[buffer(0)]],
-    device int* y [[buffer(1)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    device const float* row = x;
     float best = -INFINITY;
     uint index = 512;
-    for (uint i = lane; i < 512; i += 32) {
-        if (row[i] > best) {
-            best = row[i];
+    for (uint i = thread_index; i < 512; i += 256) {
+        if (order_key(row[i]) < least || row[i] < lowest) continue;
+        const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
+        if (row[i] + noise > best) {
+            best = row[i] + noise;
             index = i;
         }
     }
-    const float greatest = simd_max(best);
-    const uint winner = simd_min(best == greatest ? index : 512u);
-    if (lane == 0) y[0] = int(winner % 512);
+    const float highest = threadgroup_max<8>(best, scratch, lane, simdgroup);
+    // The lowest of equals; ids are exact as floats.
+    const uint winner = uint(-threadgroup_max<8>(best == highest ? -float(index) : -512.0f, scratch, lane, simdgroup));
+    if (thread_index == 0) {
+        ids[next] = int(winner % 512);
+        step.position = next;
+    }
 }
 
 /// Row ids[t] of a table with 64 columns.
@@ -450,19 +573,32 @@ kernel void embed_f32_64_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    device const float* row = table + uint(ids[t]) * 64;
+    device const float* row = table + uint(ids[step.position + t]) * 64;
     for (uint n = group.y * 1024 + thread_index; n < metal::min(64u, (group.y + 1) * 1024); n += 64) {
         const float v0 = row[n];
         y[t * 64 + n] = v0;
     }
 }
 
-/// x / sqrt(mean(x^2) + eps) * weight over rows of 64.
-kernel void rms_norm_f32_64_tokens(
+/// Each vector of x times the rows of matrices, 64 + 32 + 32 x 64; x first: norm.
+/// Result 0: then rope.
+/// Result 1: then rope; into the cache.
+/// Result 2: into the cache.
+kernel void matmul_f32_norm_rope_cache_64_32_32x64_tokens(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight0 [[buffer(2)]],
+    device const float* angles [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    device float* y0 [[buffer(5)]],
+    device const float* weight1 [[buffer(6)]],
+    device float* cache1 [[buffer(7)]],
+    device const float* weight2 [[buffer(8)]],
+    device float* cache2 [[buffer(9)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
@@ -470,178 +606,94 @@ kernel void rms_norm_f32_64_tokens(
     if (t >= step.tokens) return;
     device const float* row = x + t * 64;
     float squares[4] = {};
-    for (uint j = 0; j < 2; ++j) {
-        const uint k = j * 32 + thread_index;
+    for (uint j = 0; j < 1; ++j) {
+        const uint k = j * 256 + thread_index;
         if (k < 64) squares[j] += row[k] * row[k];
     }
-    float total = simd_sum(pairwise_sum<4>(squares));
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
     const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
-    for (uint i = thread_index; i < 64; i += 32) {
-        const uint n = i;
-        const float v0 = row[i] * factor * weight[i];
-        y[t * 64 + n] = v0;
-    }
-}
-
-/// Each vector of x times the rows of a matrix, 64 x 64.
-kernel void matmul_f32_64x64_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 64;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
+    for (uint i = thread_index; i < 64; i += 256) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 4; block += 4) {
+        if (block < 2) {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<8, 8>(first + r);
+                matrix[r] = weight0 + n * 64;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[t * 64 + n] = v0;
-        }
-    }
-}
-
-/// Each vector of x times the rows of a matrix, 32 x 64.
-kernel void matmul_f32_32x64_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 64;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            device const float* angle = angles + (step.position + t) * 8;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<8, 8>(first + r);
+                    const uint n1 = pair_order<8, 8>(first + r + 1);
+                    const uint i = n0 % 8;
+                    const float c = angle[i];
+                    const float s = angle[i + 4];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        y0[t * 64 + n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        y0[t * 64 + n] = v0;
+                    }
+                }
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[t * 32 + n] = v0;
-        }
-    }
-}
-
-/// Each vector of x times the rows of a matrix, 32 x 64; into the cache.
-kernel void matmul_f32_cache_32x64_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 64;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
+        } else if (block < 3) {
+            const uint first = ((block - 2) * 8 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = pair_order<8, 8>(first + r);
+                matrix[r] = weight1 + n * 64;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            cache[(step.position + t) * 32 + n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 4) of each of 8 heads by the angles of their position.
-kernel void rope_8x8_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint head = group.y;
-    device const float* row = x + t * 64 + head * 8;
-    device const float* angles = table + (step.position + t) * 8;
-    for (uint i = lane; i < 4; i += 32) {
-        const float a = row[i];
-        const float b = row[i + 4];
-        const float c = angles[i];
-        const float s = angles[i + 4];
-        {
-            const uint n = head * 8 + i;
-            const float v0 = a * c - b * s;
-            y[t * 64 + n] = v0;
-        }
-        {
-            const uint n = head * 8 + i + 4;
-            const float v0 = b * c + a * s;
-            y[t * 64 + n] = v0;
-        }
-    }
-}
-
-/// Turns the pairs (i, i + 4) of each of 4 heads by the angles of their position; into the cache.
-kernel void rope_cache_4x8_tokens(
-    device const float* x [[buffer(0)]],
-    device const float* table [[buffer(1)]],
-    device float* cache [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
-) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint head = group.y;
-    device const float* row = x + t * 32 + head * 8;
-    device const float* angles = table + (step.position + t) * 8;
-    for (uint i = lane; i < 4; i += 32) {
-        const float a = row[i];
-        const float b = row[i + 4];
-        const float c = angles[i];
-        const float s = angles[i + 4];
-        {
-            const uint n = head * 8 + i;
-            const float v0 = a * c - b * s;
-            cache[(step.position + t) * 32 + n] = v0;
-        }
-        {
-            const uint n = head * 8 + i + 4;
-            const float v0 = b * c + a * s;
-            cache[(step.position + t) * 32 + n] = v0;
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            device const float* angle = angles + (step.position + t) * 8;
+            for (uint r = 0; r < 4; r += 2) {
+                if (lane == 0) {
+                    const uint n0 = pair_order<8, 8>(first + r);
+                    const uint n1 = pair_order<8, 8>(first + r + 1);
+                    const uint i = n0 % 8;
+                    const float c = angle[i];
+                    const float s = angle[i + 4];
+                    const float a = products[r];
+                    const float b = products[r + 1];
+                    {
+                        const uint n = n0;
+                        const float v0 = a * c - b * s;
+                        cache1[(step.position + t) * 32 + n] = v0;
+                    }
+                    {
+                        const uint n = n1;
+                        const float v0 = b * c + a * s;
+                        cache1[(step.position + t) * 32 + n] = v0;
+                    }
+                }
+            }
+        } else {
+            const uint first = ((block - 3) * 8 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight2 + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    cache2[(step.position + t) * 32 + n] = v0;
+                }
+            }
         }
     }
 }
@@ -660,6 +712,8 @@ kernel void attention_8x4x8_tokens(
     if (t >= step.tokens) return;
     const uint head = group.y;
     const uint keys = step.position + t + 1;
+    const uint start = 0;
+    const uint end = keys;
     device const float* query = q + t * 64 + head * 8;
     device const float* head_keys = k + (head / 2) * 8;
     device const float* head_values = v + (head / 2) * 8;
@@ -667,13 +721,13 @@ kernel void attention_8x4x8_tokens(
     float greatest = -INFINITY;
     float total = 0.0f;
     float mixed[1] = {};
-    for (uint begin = 0; begin < keys; begin += 32) {
+    for (uint begin = start; begin < end; begin += 32) {
         float score[1];
         float block_greatest = greatest;
         for (uint i = 0; i < 1; ++i) {
             const uint position = begin + i * 32 + lane;
             score[i] = -INFINITY;
-            if (position < keys) {
+            if (position < end) {
                 device const float* key = head_keys + position * 32;
                 float partial[4] = {};
                 for (uint d = 0; d < 8; d += 4)
@@ -692,7 +746,7 @@ kernel void attention_8x4x8_tokens(
         }
         total = total * keep + simd_sum(block_total);
         for (uint i = 0; i < 1; ++i) mixed[i] *= keep;
-        const uint count = metal::min(32u, keys - begin);
+        const uint count = metal::min(32u, end - begin);
         for (uint j = 0; j < count; ++j) {
             const float weight = simd_shuffle(score[j / 32], ushort(j % 32));
             device const float* value = head_values + (begin + j) * 32;
@@ -725,63 +779,78 @@ kernel void matmul_f32_add_64x64_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 64;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
+    device const float* operand = x + t * 64;
+    for (uint block = group.y; block < 8; block += 8) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[t * 64 + n] + v0;
-            y[t * 64 + n] = v1;
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[t * 64 + n] + v0;
+                    y[t * 64 + n] = v1;
+                }
+            }
         }
     }
 }
 
-/// Each vector of x times the rows of 2 matrices, 172 x 64; then silu, mul.
-kernel void matmul_f32_silu_mul_172x64_tokens(
+/// Each vector of x times the rows of matrices, 172 x 64; x first: norm; then silu, mul.
+kernel void matmul_f32_norm_silu_mul_172x64_tokens(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device const float* weight1 [[buffer(2)]],
-    device float* y [[buffer(3)]],
-    constant Step& step [[buffer(4)]],
-    uint3 group [[threadgroup_position_in_grid]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight [[buffer(2)]],
+    device const float* weight_1 [[buffer(3)]],
+    device float* y [[buffer(4)]],
+    constant Step& step [[buffer(5)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
     uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
     device const float* row = x + t * 64;
-    float sums0[4][4] = {};
-    float sums1[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = metal::min(first + r, 171u);
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
-                sums1[r][j] += row[k] * weight1[m * 64 + k];
-            }
-        }
+    float squares[4] = {};
+    for (uint j = 0; j < 1; ++j) {
+        const uint k = j * 256 + thread_index;
+        if (k < 64) squares[j] += row[k] * row[k];
     }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        const float v1 = simd_sum(pairwise_sum<4>(sums1[r]));
-        if (lane == 0 && n < 172) {
-            const float v2 = silu(v0);
-            const float v3 = v2 * v1;
-            y[t * 172 + n] = v3;
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
+    const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
+    for (uint i = thread_index; i < 64; i += 256) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 6; block += 6) {
+        {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const float* matrix[8];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = metal::min(first + r, 171u);
+                matrix[r] = weight + n * 64;
+                matrix[4 + r] = weight_1 + n * 64;
+            }
+            float products[8];
+            multiply_rows<8, 4, 32, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0 && first + r < 172) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = products[4 + r];
+                    const float v2 = silu(v0);
+                    const float v3 = v2 * v1;
+                    y[t * 172 + n] = v3;
+                }
+            }
         }
     }
 }
@@ -799,33 +868,25 @@ kernel void matmul_f32_add_64x172_tokens(
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + t * 172;
-    float sums0[4][4] = {};
-    for (uint k = lane * 4; k < 128; k += 128) {
-        for (uint r = 0; r < 4; ++r) {
-            const uint m = first + r;
-            device const float* block0 = weight + m * 172 + k;
-            for (uint j = 0; j < 4; ++j) {
-                sums0[r][j] += row[k + j] * block0[j];
+    device const float* operand = x + t * 172;
+    for (uint block = group.y; block < 8; block += 8) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 172;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = 128 + j * 32 + lane;
-            if (k < 172) {
-                sums0[r][j] += row[k] * weight[m * 172 + k];
+            float products[4];
+            multiply_rows<4, 4, 32, 172>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[t * 64 + n] + v0;
+                    y[t * 64 + n] = v1;
+                }
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[t * 64 + n] + v0;
-            y[t * 64 + n] = v1;
         }
     }
 }
@@ -841,57 +902,73 @@ kernel void matvec_f32_add_64x64_last(
     uint lane [[thread_index_in_simdgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint first = (group.y * 2 + simdgroup) * 4;
-    device const float* row = x + (step.tokens - 1) * 64;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
+    device const float* operand = x + (step.tokens - 1) * 64;
+    for (uint block = group.y; block < 8; block += 8) {
+        {
+            const uint first = (block * 2 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
             }
-        }
-    }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            const float v1 = r2[(step.tokens - 1) * 64 + n] + v0;
-            y[n] = v1;
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    const float v1 = r2[(step.tokens - 1) * 64 + n] + v0;
+                    y[n] = v1;
+                }
+            }
         }
     }
 }
 
-/// Each vector of x times the rows of a matrix, 512 x 64.
-kernel void matmul_f32_512x64_tokens(
+/// Each vector of x times the rows of a matrix, 512 x 64; x first: norm.
+kernel void matmul_f32_norm_512x64_tokens(
     device const float* x [[buffer(0)]],
-    device const float* weight [[buffer(1)]],
-    device float* y [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
-    uint3 group [[threadgroup_position_in_grid]],
+    device const float* gain [[buffer(1)]],
+    device const float* weight [[buffer(2)]],
+    device float* y [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    threadgroup float* prepared [[threadgroup(1)]],
     uint lane [[thread_index_in_simdgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]]
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]]
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint first = (group.y * 2 + simdgroup) * 4;
     device const float* row = x + t * 64;
-    float sums0[4][4] = {};
-    for (uint r = 0; r < 4; ++r) {
-        const uint m = first + r;
-        for (uint j = 0; j < 2; ++j) {
-            const uint k = j * 32 + lane;
-            if (k < 64) {
-                sums0[r][j] += row[k] * weight[m * 64 + k];
-            }
-        }
+    float squares[4] = {};
+    for (uint j = 0; j < 1; ++j) {
+        const uint k = j * 256 + thread_index;
+        if (k < 64) squares[j] += row[k] * row[k];
     }
-    for (uint r = 0; r < 4; ++r) {
-        const uint n = first + r;
-        const float v0 = simd_sum(pairwise_sum<4>(sums0[r]));
-        if (lane == 0) {
-            y[t * 512 + n] = v0;
+    const float total = threadgroup_sum<8>(pairwise_sum<4>(squares), scratch, lane, simdgroup);
+    const float factor = metal::precise::rsqrt(total / 64.0f + 0.00001f);
+    for (uint i = thread_index; i < 64; i += 256) prepared[i] = row[i] * factor * gain[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup const float* operand = prepared;
+    for (uint block = group.y; block < 16; block += 16) {
+        {
+            const uint first = (block * 8 + simdgroup) * 4;
+            device const float* matrix[4];
+            for (uint r = 0; r < 4; ++r) {
+                const uint n = first + r;
+                matrix[r] = weight + n * 64;
+            }
+            float products[4];
+            multiply_rows<4, 4, 32, 64>(operand, matrix, lane, products);
+            for (uint r = 0; r < 4; ++r) {
+                if (lane == 0) {
+                    const uint n = first + r;
+                    const float v0 = products[r];
+                    y[t * 512 + n] = v0;
+                }
+            }
         }
     }
 }

@@ -46,6 +46,8 @@ it('prints states, dims and updates', () => {
     "graph small (T = 1, C = 32) {
       %tokens = input : i32[T]
       %position = input : i32[]
+      %sampling = input : f32[4]
+      %seed = input : i32[]
       %k_cache.0 = state : f32[C, 2, 2]
       %v_cache.0 = state : f32[C, 2, 2]
       %rope_table = rope_table { theta: 100, dims: 2 } : f32[C, 2]
@@ -64,10 +66,10 @@ it('prints states, dims and updates', () => {
       %reshape.3 = reshape %attention { shape: ["T",4] } : f32[T, 4] in model
       %scale = scale %reshape.3 { by: 2 } : f32[T, 4] in model
       %linear = linear %scale, @model.head : f32[T, 10] in model
-      %argmax = argmax %linear : i32[T]
+      %sample = sample %linear, %tokens, %position, %sampling, %seed : i32[1]
       update %k_cache.0 = %cache_append
       update %v_cache.0 = %cache_append.1
-      return logits = %linear, next = %argmax
+      return logits = %linear, next = %sample
     }
     "
   `);

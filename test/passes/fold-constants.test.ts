@@ -26,6 +26,7 @@ describe('fold-constants', () => {
     expect(folded(() => scales(2, 3, 0.25))).toMatchInlineSnapshot(`
       "graph small (T = 8, C = 64) {
         %tokens = input : i32[T]
+        @table : f32[6, 4]
         %embed = embed %tokens, @table : f32[T, 4]
         %scale = scale %embed { by: 1.5 } : f32[T, 4]
         return logits = %scale
@@ -43,6 +44,7 @@ describe('fold-constants', () => {
     ).toMatchInlineSnapshot(`
       "graph small (T = 8, C = 64) {
         %tokens = input : i32[T]
+        @table : f32[6, 4]
         %embed = embed %tokens, @table : f32[T, 4]
         %scale = scale %embed { by: 0.5 } : f32[T, 4]
         %scale.1 = scale %embed { by: -0.5 } : f32[T, 4]
@@ -79,6 +81,7 @@ describe('fold-constants', () => {
     ).toMatchInlineSnapshot(`
       "graph small (T = 8, C = 64) {
         %tokens = input : i32[T]
+        @table : f32[6, 4]
         %embed = embed %tokens, @table : f32[T, 4]
         %reshape = reshape %embed { shape: ["T",2,2] } : f32[T, 2, 2]
         %silu = silu %reshape : f32[T, 2, 2]

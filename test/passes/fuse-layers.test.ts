@@ -77,7 +77,7 @@ describe('epilogues', () => {
     ]);
   });
 
-  it('follow every producer but argmax', () => {
+  it('follow every producer of rows', () => {
     const x = (): dsl.Tensor => embedded();
     const heads = (): dsl.Tensor => dsl.splitHeads(project(x(), 'w', 4), 2);
     const bodies: readonly (() => dsl.Tensor)[] = [
@@ -96,13 +96,13 @@ describe('epilogues', () => {
     ]);
   });
 
-  it('do not follow argmax', () => {
+  it('do not follow what draws an id', () => {
     const entry = entryOf(
       graphOf(() => embedded()),
       'decode',
       [fuseLayers],
     );
-    expect(names(entry)).toEqual(['embed', 'argmax']);
+    expect(names(entry)).toEqual(['embed', 'sample']);
     expect(kernelAt(entry, 1).outputs[0].epilogue).toEqual([]);
   });
 
@@ -146,13 +146,13 @@ describe('epilogues', () => {
   });
 
   it('do not swallow an output', () => {
-    // The logits feed argmax and are an output: both need them in memory.
+    // The logits feed sample and are an output: both need them in memory.
     const entry = entryOf(
       graphOf(() => dsl.silu(embedded())),
       'decode',
       [fuseLayers],
     );
-    expect(names(entry)).toEqual(['embed_silu', 'argmax']);
+    expect(names(entry)).toEqual(['embed_silu', 'sample']);
   });
 
   it('do not cross from one shape to another', () => {
@@ -323,7 +323,7 @@ describe('norms', () => {
       [narrowLast, fuseLayers],
     );
     expect(contents(entry)[1]).toEqual(['rms_norm', 'linear']);
-    expect(names(entry)).toEqual(['embed', 'linear_norm', 'argmax']);
+    expect(names(entry)).toEqual(['embed', 'linear_norm', 'sample']);
   });
 
   /** The border of the norm that stays a kernel of its own. */
@@ -612,6 +612,20 @@ describe('products of one operand', () => {
     expect(products(entryOf(graph, 'score', [fuseLayers]))).toEqual([[['a']], [['b']]]);
   });
 
+  it('are no parts of one kernel when the types of their matrices differ', () => {
+    const gated = (dtype: 'f32' | 'bf16'): Entry =>
+      entryOf(
+        dsl.buildGraph('types', { dtype: 'f32', dtypeOf: (name) => (name === 'up' ? dtype : 'f32') }, () => {
+          const x = embedded();
+          return dsl.mul(dsl.silu(project(x, 'gate', 4)), project(x, 'up', 4));
+        }),
+        'score',
+        [fuseLayers],
+      );
+    expect(contents(gated('f32'))).toEqual([['embed'], ['linear', 'silu', 'linear', 'mul']]);
+    expect(contents(gated('bf16'))).toEqual([['embed'], ['linear'], ['silu', 'linear', 'mul']]);
+  });
+
   it('become as many kernels as 31 buffers allow', () => {
     const body = (): dsl.Tensor => {
       const x = embedded();
@@ -661,7 +675,7 @@ describe('views', () => {
       'prefill',
       [narrowLast, fuseLayers],
     );
-    expect(names(entry)).toEqual(['embed', 'linear', 'argmax']);
+    expect(names(entry)).toEqual(['embed', 'linear', 'sample']);
   });
 });
 

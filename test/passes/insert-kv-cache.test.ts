@@ -37,6 +37,8 @@ describe('insert-kv-cache', () => {
       "graph small (T = 1, C = 32) {
         %tokens = input : i32[T]
         %position = input : i32[]
+        %sampling = input : f32[4]
+        %seed = input : i32[]
         %k_cache.0 = state : f32[C, 1, 4]
         %v_cache.0 = state : f32[C, 1, 4]
         %k_cache.1 = state : f32[C, 1, 4]
@@ -58,12 +60,12 @@ describe('insert-kv-cache', () => {
         %attention.1 = attention %reshape.2, %cache_append.2, %cache_append.3, %position { causal: true } : f32[T, 1, 4] in layers.1
         %reshape.3 = reshape %attention.1 { shape: ["T",4] } : f32[T, 4] in layers.1
         %linear = linear %reshape.3, @head : f32[T, 10]
-        %argmax = argmax %linear : i32[T]
+        %sample = sample %linear, %tokens, %position, %sampling, %seed : i32[1]
         update %k_cache.0 = %cache_append
         update %v_cache.0 = %cache_append.1
         update %k_cache.1 = %cache_append.2
         update %v_cache.1 = %cache_append.3
-        return logits = %linear, next = %argmax
+        return logits = %linear, next = %sample
       }
       "
     `);
@@ -71,16 +73,15 @@ describe('insert-kv-cache', () => {
 
   it('prefills a chunk for its last logits', () => {
     expect(entry('prefill').dims).toEqual({ T: 8, C: 32 });
-    const ending = entry('prefill')
-      .nodes.slice(-2)
-      .map((node) => [node.op, node.inputs[0]?.op]);
-    expect(ending).toEqual([
-      ['last', 'linear'],
-      ['argmax', 'last'],
+    const next = entry('prefill').outputs.get('next');
+    expect([next?.op, next?.inputs[0]?.op, next?.inputs[0]?.inputs[0]?.op]).toEqual([
+      'sample',
+      'last',
+      'linear',
     ]);
     expect([...entry('prefill').outputs].map(([name, node]) => [name, node.op])).toEqual([
       ['logits', 'last'],
-      ['next', 'argmax'],
+      ['next', 'sample'],
     ]);
   });
 

@@ -18,6 +18,8 @@ const feed = {
   inputs: new Map([
     ['tokens', [3, 1, 4, 1, 5]],
     ['position', [2]],
+    ['sampling', [0, 0, 1, 0]],
+    ['seed', [0]],
   ]),
   weights: (name: string): Float64Array => {
     const sizes: { readonly [name: string]: number } = {
@@ -53,6 +55,9 @@ describe('narrow-last', () => {
     expect(formatGraph(narrowed(gatedMlp))).toMatchInlineSnapshot(`
       "graph small (T = 8, C = 64) {
         %tokens = input : i32[T]
+        %position = input : i32[]
+        %sampling = input : f32[4]
+        %seed = input : i32[]
         @table : f32[6, 4]
         @norm : f32[4]
         @up : f32[16, 4]
@@ -69,8 +74,8 @@ describe('narrow-last', () => {
         %linear.1 = linear %mul, @down : f32[1, 4]
         %add = add %embed, %linear.1 : f32[1, 4]
         %linear.2 = linear %add, @head : f32[1, 6]
-        %argmax = argmax %linear.2 : i32[1]
-        return logits = %linear.2, next = %argmax
+        %sample = sample %linear.2, %tokens, %position, %sampling, %seed : i32[1]
+        return logits = %linear.2, next = %sample
       }
       "
     `);
@@ -87,13 +92,9 @@ describe('narrow-last', () => {
     const attention = graph.nodes.find((node) => isOp(node, 'attention'));
     expect(attention?.type.shape).toEqual(['T', 2, 2]);
     const after = graph.nodes.slice(graph.nodes.findIndex((node) => node === attention) + 1);
-    expect(after.map((node) => `${node.op} [${node.type.shape.join(', ')}]`)).toEqual([
-      'last [1, 2, 2]',
-      'reshape [1, 4]',
-      'weight [6, 4]',
-      'linear [1, 6]',
-      'argmax [1]',
-    ]);
+    expect(
+      after.filter((node) => node.op !== 'input').map((node) => `${node.op} [${node.type.shape.join(', ')}]`),
+    ).toEqual(['last [1, 2, 2]', 'reshape [1, 4]', 'weight [6, 4]', 'linear [1, 6]', 'sample [1]']);
     expectSameOutputs(body);
   });
 

@@ -6,23 +6,31 @@ import { targets } from '../../src/passes/target.js';
 import { graphOf } from '../support/graphs.js';
 import { renderedError } from '../support/snapshot.js';
 
-/** Every pass finds something to do: a scale by 1, after whose folding there is one silu written twice. */
+/** Every pass finds something to do: a scale by 1, after whose folding there is one silu written twice; attention. */
 const graph = graphOf(() => {
-  const x = dsl.embed(dsl.tokens(), dsl.weight('table', [10, 4]));
-  return dsl.add(dsl.silu(x), dsl.silu(dsl.scale(x, { by: 1 })));
+  const x = dsl.embed(dsl.tokens(), dsl.weight('table', [10, 16]));
+  const heads = dsl.splitHeads(x, 2);
+  const mixed = dsl.mergeHeads(dsl.attention(heads, heads, heads, { causal: true }));
+  return dsl.add(dsl.add(dsl.silu(x), dsl.silu(dsl.scale(x, { by: 1 }))), mixed);
 });
 const options = { target: targets.cpu, context: 16, chunk: 4 };
 
 describe('runPasses', () => {
   it('runs every stage in order and shows each', () => {
     const stages = new Map<string, string>();
-    const entries = runPasses(graph, { ...options, onStage: (stage, text) => stages.set(stage, text()) });
+    const entries = runPasses(graph, {
+      ...options,
+      target: targets.metal,
+      context: 256,
+      onStage: (stage, text) => stages.set(stage, text()),
+    });
     expect([...stages.keys()]).toEqual([
       'load',
       'insert-kv-cache',
       'fold-constants',
       'share-subexpressions',
       'narrow-last',
+      'split-attention',
       'fuse-layers',
       'schedule',
       'plan-pool',
@@ -73,9 +81,9 @@ describe('checkStage', () => {
     expect([refused('fuse-layer'), refused('everything')]).toMatchInlineSnapshot(`
       [
         "error: there is no pass 'fuse-layer'; did you mean 'fuse-layers'?
-       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool",
+       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, fuse-layers, schedule, plan-pool",
         "error: there is no pass 'everything'
-       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, fuse-layers, schedule, plan-pool",
+       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, fuse-layers, schedule, plan-pool",
       ]
     `);
   });

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import * as dsl from '../../src/ir/dsl.js';
+import { makeGraph, makeNode } from '../../src/ir/graph.js';
 import { resultsOf, type Entry } from '../../src/passes/entry.js';
 import { fuseLayers } from '../../src/passes/fuse-layers.js';
 import { planPool } from '../../src/passes/plan-pool.js';
 import { schedule } from '../../src/passes/schedule.js';
+import { targets } from '../../src/passes/target.js';
 import { formatEntry, kernelName } from '../../src/passes/text.js';
 import { entryOf, graphOf } from '../support/graphs.js';
 
@@ -55,6 +57,32 @@ describe('schedule', () => {
     ]);
   });
 
+  it('ends the step when all kernels have run, those that the next id does not wait for, too', () => {
+    const decode = entryOf(
+      graphOf(() => project(embedded(), 'a')),
+      'decode',
+      [],
+    );
+    const logits = decode.graph.outputs.get('logits');
+    if (!logits) throw new Error('no logits');
+    for (const length of [1, 2, 4]) {
+      let value = logits;
+      for (let i = 0; i < length; i++) value = makeNode('softmax', [value], {});
+      const outputs = new Map([...decode.graph.outputs, ['more', value]]);
+      const graph = makeGraph({ ...decode.graph, outputs });
+      const entry = [fuseLayers, schedule].reduce(
+        (before, pass) => pass.run(before, { target: targets.cpu }),
+        { ...decode, graph },
+      );
+      expect(epochs(entry)).toEqual([
+        ['embed'],
+        ['linear'],
+        ...Array.from({ length }, () => ['softmax']),
+        ['sample'],
+      ]);
+    }
+  });
+
   it('puts dependent kernels in epochs of their own', () => {
     const entry = scheduled(() => project(project(project(embedded(), 'a'), 'b'), 'c'));
     expect(epochs(entry)).toEqual([['embed'], ['linear'], ['linear'], ['linear']]);
@@ -99,21 +127,21 @@ describe('schedule', () => {
           epoch 0
           kernel k0 embed {
             %embed = embed %tokens, @table : f32[T, 8]
-            store %embed to pool [0, 256) in epochs 0 to 2
+            store %embed to pool [0, 256) in epochs 0 to 2   // border: 2 kernels read %embed
           }
           barrier epoch 1
           kernel k1 linear {
             %linear = linear %embed, @a : f32[T, 8]
-            store %linear to pool [256, 512) in epochs 1 to 2
+            store %linear to pool [256, 512) in epochs 1 to 2   // border: every row of a product needs all of %linear
           }
           barrier epoch 2
           kernel k2 linear {   // linear_add
             %linear.1 = linear %linear, @b : f32[T, 8]
             %add = add %linear.1, %embed : f32[T, 8]
-            store %add (anchors %linear.1; epilogue %add)
+            store %add (anchors %linear.1; epilogue %add)   // border: the host reads %add
           }
           return logits = %add
-          pool 512 bytes, lower bound 512
+          pool 512 bytes, lower bound 512, optimal
         }
         "
       `);

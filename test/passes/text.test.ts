@@ -26,14 +26,11 @@ describe('golden dumps', () => {
 });
 
 describe('the shipped models', () => {
-  it.each([
-    ['llama', 'cpu'],
-    ['llama', 'metal'],
-    ['phi4', 'cpu'],
-    ['phi4', 'metal'],
-  ] as const)('%s for %s is read back from every stage', (model, target) => {
+  it.each(['llama', 'phi4'])('%s is read back from every stage, for every target', (model) => {
     const { graph } = loadModel(path.join(root, `models/${model}.graph.ts`)).build({ num_hidden_layers: 3 });
-    const texts = expectRoundTrips(graph, { target: targets[target], context: 1024, chunk: 64 });
-    expect(texts.get('plan-pool')).toContain(' in model.layers.2   // ');
+    for (const target of Object.values(targets)) {
+      const texts = expectRoundTrips(graph, { target, context: 1024, chunk: 64 });
+      expect(texts.get('plan-pool')).toContain(' in model.layers.2   // ');
+    }
   });
 });

@@ -133,6 +133,37 @@ describe('verifyEntry', () => {
     `);
   });
 
+  describe('4: the kernel that ends the step', () => {
+    const decode = entryOf(
+      graphOf(() =>
+        dsl.linear(dsl.embed(dsl.tokens(), dsl.weight('table', [10, 16])), dsl.weight('a', [10, 16])),
+      ),
+      'decode',
+      [fuseLayers, schedule],
+    );
+    const ending = decode.kernels.find(({ kind }) => kind === 'sample');
+    const [embedding, product] = decode.kernels;
+
+    /** The entry with its kernels in these epochs. */
+    const at = (...epochs: readonly (readonly [Kernel | undefined, number])[]): Entry => {
+      const known = epochs.flatMap(([one, epoch]) => (one ? [[one, epoch] as const] : []));
+      return { ...decode, kernels: known.map(([one]) => one), epochs: new Map(known) };
+    };
+
+    it('shares the last epoch', () => {
+      expect(() => verifyEntry(at([embedding, 0], [product, 1], [ending, 2]), 'a-pass', 64)).not.toThrow();
+      expect(broken(at([embedding, 0], [product, 2], [ending, 2]))).toContain(
+        'the kernel that ends the step is not alone in the last epoch',
+      );
+    });
+
+    it('comes before the last epoch', () => {
+      expect(broken(at([embedding, 0], [ending, 1], [product, 2]))).toContain(
+        'the kernel that ends the step is not alone in the last epoch',
+      );
+    });
+  });
+
   it('4: a result without a buffer', () => {
     expect(broken(withBuffers((buffers) => buffers.slice(1)))).toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, entry score: a result has no buffer

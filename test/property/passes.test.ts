@@ -3,9 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { compileGraph, type Compiled } from '../../src/compiler.js';
 import type { NdArray } from '../../src/ir/define.js';
 import { interpret, type StepResult } from '../../src/ir/interpret.js';
-import type { Graph, Node } from '../../src/ir/graph.js';
+import { isLeaf, type Graph, type Node } from '../../src/ir/graph.js';
+import { ops } from '../../src/ir/ops/index.js';
 import { sample } from '../../src/ir/ops/sample.js';
 import { formatGraph } from '../../src/ir/text.js';
+import { layoutOf } from '../../src/passes/access.js';
+import { resultsOf, type Entry, type Kernel } from '../../src/passes/entry.js';
+import { levelsOf } from '../../src/passes/levels.js';
 import { targets } from '../../src/passes/target.js';
 import {
   bindingAlignment,
@@ -148,6 +152,76 @@ describe(`the entry points compute what the model means (${cases} cases, seed ${
       { seed, numRuns: cases },
     );
     expect(wrapped, 'models whose caches go round').toBeGreaterThanOrEqual(cases / 50);
+  });
+});
+
+/** The epoch after which an element of `node` can be read: that of what makes it, views looked through; -1 for leaves. */
+function madeIn(node: Node, results: ReadonlyMap<Node, number>): number {
+  const epoch = isLeaf(node) ? -1 : results.get(node);
+  if (epoch !== undefined) return epoch;
+  const [input] = node.inputs;
+  if (ops[node.op].class !== 'view' || !input) throw new Error(`nothing makes ${node.op}`);
+  return madeIn(input, results);
+}
+
+/** One kernel for each node that is computed. */
+function unfused({ graph }: Entry): Kernel[] {
+  const { copied } = layoutOf({ graph, kernels: [] });
+  return graph.nodes
+    .filter((node) => copied.has(node) || (!isLeaf(node) && ops[node.op].class !== 'view'))
+    .map((node) => ({
+      kind: 'elementwise',
+      prologue: undefined,
+      outputs: [{ anchors: [node], epilogue: [], append: undefined, result: node, border: '' }],
+      nodes: new Set([node]),
+    }));
+}
+
+const epochsOf = (levels: ReadonlyMap<Kernel, number>): number => 1 + Math.max(...levels.values());
+
+describe(`kernels (${cases} cases, seed ${seed})`, () => {
+  it('read what earlier epochs made, compute every node once, and need no more epochs than single nodes', () => {
+    const seen = { fewer: 0, prologue: 0, results: 0, pairs: 0, plainParts: 0 };
+    fc.assert(
+      fc.property(recipes, (recipe) => {
+        const graph = buildRecipe(recipe);
+        about(graph, () => {
+          for (const entry of compiledRecipe(recipe, graph).entries) {
+            const { kernels, epochs } = entry;
+            const results = new Map(
+              kernels.flatMap((kernel) => resultsOf(kernel).map((node) => [node, epochs.get(kernel) ?? 0])),
+            );
+            for (const { nodes, outputs } of kernels) {
+              const epoch = results.get(outputs[0].result) ?? 0;
+              for (const input of [...nodes].flatMap((node) => node.inputs))
+                if (!nodes.has(input)) expect(madeIn(input, results)).toBeLessThan(epoch);
+            }
+            const single = unfused(entry);
+            for (const { outputs } of single)
+              expect(kernels.filter(({ nodes }) => nodes.has(outputs[0].result))).toHaveLength(1);
+            const before = epochsOf(levelsOf(single, layoutOf({ graph: entry.graph, kernels: single })));
+            expect(epochsOf(epochs)).toBeLessThanOrEqual(before);
+            for (const { outputs } of kernels)
+              for (const { border } of outputs) expect(border).toMatch(/^\S.*\S$/);
+            const some = (holds: (kernel: Kernel) => boolean): number => (kernels.some(holds) ? 1 : 0);
+            seen.fewer += epochsOf(epochs) < before ? 1 : 0;
+            seen.prologue += some(({ prologue }) => prologue !== undefined);
+            seen.results += some(({ outputs }) => outputs.length > 1);
+            seen.pairs += some(
+              ({ kind, outputs }) =>
+                kind === 'linear' && outputs.some(({ epilogue }) => epilogue[0]?.op === 'rope'),
+            );
+            seen.plainParts += some(
+              ({ kind, outputs }) => kind === 'linear' && outputs.some(({ result }) => result.op === 'split'),
+            );
+          }
+        });
+      }),
+      { seed, numRuns: cases },
+    );
+    // Every new shape in at least a twentieth of the entries, of which there are three a case.
+    for (const [what, times] of Object.entries(seen))
+      expect(times, what).toBeGreaterThanOrEqual((entryNames.length * cases) / 20);
   });
 });
 

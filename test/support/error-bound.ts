@@ -127,6 +127,11 @@ function geluBound(x: number, error: number, value: number): number {
   return moved + 0.5 * far * tanh * (1 + gamma(2)) + rounding(2, Math.abs(value) + moved);
 }
 
+/** Models have none of these ops, and bounds are of models. */
+function madeByPasses(): never {
+  throw new Error('a model has an op that only passes make');
+}
+
 /** Every op states how far its result may be off; a new op must. */
 const bounds: { readonly [N in OpName]: Bound<N> } = {
   input: exact,
@@ -300,6 +305,8 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
       return 0;
     });
   },
+  attention_parts: madeByPasses,
+  attention_combine: madeByPasses,
   // As of argmax.
   sample: ({ logits, tokens, position, sampling, seed }) => {
     const start = logits.data.length - (logits.shape[1] ?? 0);

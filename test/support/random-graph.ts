@@ -92,6 +92,10 @@ class Building {
       : dsl.linear(x, matrix);
   }
 
+  norm(x: Tensor, dtype: number): Tensor {
+    return dsl.rmsNorm(x, this.factors([widthOf(x)], 0, dtype), { eps: 1e-5 });
+  }
+
   /** A vector of factors around 1: a weight, or computed from weights. */
   factors(shape: readonly number[], variant: number, dtype: number): Tensor {
     const plain = this.weight('factor', shape, dtype);
@@ -110,6 +114,7 @@ const hasAxis = (x: Tensor): boolean => rank(x) >= 2;
 const sight = (n: number): { causal: true; window?: number } =>
   n % 2 === 1 ? { causal: true, window: 1 + (Math.floor(n / 2) % 7) } : { causal: true };
 
+/** Attention of x to itself and the product of that; queries, keys and values by one matrix or three, turned or not. */
 function selfAttention(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
   const groups = 1 + (b % 3);
   const queries = groups * (1 + (c % 3));
@@ -130,8 +135,7 @@ function selfAttention(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
     dsl.splitHeads(v, groups),
     sight(Math.floor(c / 6)),
   );
-  const output = m.linear(dsl.mergeHeads(mixed), widthOf(x), options);
-  return variant === 1 ? dsl.add(output, x) : dsl.add(x, output);
+  return m.linear(dsl.mergeHeads(mixed), widthOf(x), options);
 }
 
 function gatedMlp(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
@@ -144,7 +148,19 @@ function gatedMlp(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
       ? dsl.split(m.linear(x, 2 * n, options), [n, n])
       : [m.linear(x, n, options), m.linear(x, n, options)];
   const hidden = form % 2 === 0 ? dsl.mul(activation(first), second) : dsl.mul(first, activation(second));
-  return dsl.add(x, m.linear(hidden, widthOf(x), options));
+  return m.linear(hidden, widthOf(x), options);
+}
+
+/** The sum of x and of blocks that read it, or that all read one norm of it. */
+function residualBlocks(
+  m: Building,
+  x: Tensor,
+  normed: boolean,
+  dtype: number,
+  ...blocks: readonly ((y: Tensor) => Tensor)[]
+): Tensor {
+  const y = normed ? m.norm(x, dtype) : x;
+  return blocks.map((block) => block(y)).reduce((sum, block) => dsl.add(sum, block), x);
 }
 
 function reshaped(x: Tensor, { b, c, d }: Numbers): Tensor {
@@ -267,22 +283,35 @@ const steps = {
     const x = m.value(numbers.a, rows);
     if (!x) return;
     const count = 1 + (Math.floor(numbers.d / 57) % 2);
-    const body = (y: Tensor): Tensor => selfAttention(m, y, numbers);
+    const body = (h: Tensor): Tensor =>
+      residualBlocks(m, h, Math.floor(numbers.b / 6) % 2 === 1, numbers.d, (y) =>
+        selfAttention(m, y, numbers),
+      );
     m.push(dsl.layers(count, 'attention', x, body), m.degree(x));
   },
   gated_mlp: (m: Building, numbers: Numbers) => {
     const x = m.value(numbers.a, (value) => rows(value) && m.degree(value) <= 2);
     if (x)
       m.push(
-        dsl.scope('mlp', () => gatedMlp(m, x, numbers)),
+        dsl.scope('mlp', () =>
+          residualBlocks(m, x, Math.floor(numbers.b / 210) % 2 === 1, numbers.d, (y) =>
+            gatedMlp(m, y, numbers),
+          ),
+        ),
         2 * m.degree(x),
       );
+  },
+  parallel_blocks: (m: Building, numbers: Numbers) => {
+    const x = m.value(numbers.a, (value) => rows(value) && m.degree(value) <= 2);
+    if (!x) return;
+    const attention = (y: Tensor): Tensor => selfAttention(m, y, numbers);
+    const mlp = (y: Tensor): Tensor => gatedMlp(m, y, numbers);
+    m.push(residualBlocks(m, x, true, numbers.d, attention, mlp), 2 * m.degree(x));
   },
   residual: (m: Building, { a, c, d }: Numbers) => {
     const x = m.value(a, rows);
     if (!x) return;
-    const norm = dsl.rmsNorm(x, m.factors([widthOf(x)], 0, c), { eps: 1e-5 });
-    m.push(dsl.add(x, m.linear(norm, widthOf(x), { dtype: d, bias: c % 2 === 1 })), m.degree(x));
+    m.push(dsl.add(x, m.linear(m.norm(x, c), widthOf(x), { dtype: d, bias: c % 2 === 1 })), m.degree(x));
   },
   lookup: (m: Building, { a, b, d }: Numbers) => {
     const x = m.value(a, rows);
@@ -395,7 +424,7 @@ const spread: { readonly [K in WeightKind]: (shape: readonly number[]) => { midd
   };
 
 /** The element type in a weight's name. */
-const dtypeOf = (name: string): DType | undefined =>
+export const dtypeOf = (name: string): DType | undefined =>
   weightDtypes.find((dtype) => name.includes(`.${dtype}.`));
 
 /** Numbers in [0, 1) that depend on the text alone (FNV-1a, then mulberry32). */
