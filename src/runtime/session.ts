@@ -241,8 +241,7 @@ export class Session {
     this.writeRegion(this.plan.inputs.seed, sampling.seed);
     const { context, entries } = this.plan;
     if (this.pending.length === 1) {
-      // Caches that are rings keep what is seen from up to a chunk before the end of the text.
-      const steps = Math.min(most, entries.prefill.tokens, context - this.position);
+      const steps = Math.min(most, context - this.position);
       await this.submit('decode', this.pending, steps);
       this.pending = [];
       return this.readIds(++this.position, steps);
