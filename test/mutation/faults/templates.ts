@@ -98,10 +98,10 @@ export const templateFaults: readonly Fault[] = [
   },
   {
     file: `${folder}/linear_pairs.hbs`,
-    find: 'const float v0 = a * c - b * s;',
-    replace: 'const float v0 = a * c + b * s;',
-    what: 'a product turns its pairs the wrong way',
-    tests: [goldens],
+    find: '(first + r + 1);',
+    replace: '(first + r);',
+    what: 'a product stores both elements of a pair in one place',
+    tests: [fused],
   },
   {
     file: `${folder}/rope.metal.hbs`,
