@@ -96,6 +96,9 @@ function writeTurn(site: Site, rope: Node): Record<string, unknown> {
     half: dims / 2,
     angles: sum(buffer, start, times(inParentheses(sum('step.position', token)), dims)),
     cosine: rest ? `i < ${dims / 2} ? angle[i] : 1.0f` : 'angle[i]',
+    // What does not turn is kept, not multiplied by 1 and 0: the other may be infinite.
+    first: rest ? `i < ${dims / 2} ? a * c - b * s : a` : 'a * c - b * s',
+    second: rest ? `i < ${dims / 2} ? b * c + a * s : b` : 'b * c + a * s',
     sine: rest ? `i < ${dims / 2} ? angle[i + ${dims / 2}] : 0.0f` : `angle[i + ${dims / 2}]`,
   };
 }

@@ -322,7 +322,10 @@ export function programSpec(dir: string, plan: Plan, options: OpenOptions = {}):
   const { state, pool, io } = plan.arenas;
   const needed = state.bytes + pool.bytes + io.bytes;
   if (needed > totalmem()) {
-    const fits = Math.floor((totalmem() - pool.bytes - io.bytes) / (state.bytes / plan.context));
+    // Both the caches and the ids of the text grow with the context.
+    const ids = plan.inputs.tokens.bytes;
+    const perToken = (state.bytes + ids) / plan.context;
+    const fits = Math.floor((totalmem() - pool.bytes - io.bytes + ids) / perToken);
     throw new UserError(`${dir} needs ${needed} bytes besides its weights; this machine has ${totalmem()}`, {
       notes: [
         `KV cache ${state.bytes} + pool ${pool.bytes} + io ${io.bytes} = ${needed} bytes at a context of ${plan.context}`,

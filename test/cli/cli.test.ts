@@ -281,7 +281,8 @@ describe('upgc run', () => {
       decode: { tokens: 4, tokensPerSecond: anyNumber },
       stats: {
         deviceAllocations: 0,
-        submissions: anyNumber,
+        // Steps that follow each other without the host share a submission, as many as the machine's speed suggests.
+        submissions: expect.toSatisfy((n: number) => n >= 2 && n <= 5) as unknown,
         dispatchesPerStep: { decode: 28, prefill: 28, score: 27 },
         bytes: { pool: anyNumber, state: 655360, weights: anyNumber },
       },

@@ -1,7 +1,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { compileGraph } from '../../src/compiler.js';
+import { emit } from '../../src/codegen/emit.js';
+import { makePlan } from '../../src/codegen/plan.js';
+import { compileGraph, type Compiled } from '../../src/compiler.js';
 import * as dsl from '../../src/ir/dsl.js';
 import { targets, type TargetName } from '../../src/passes/target.js';
 import { planSchema, readPlan, type Plan, type PlanEntry, type Region } from '../../src/runtime/plan.js';
@@ -34,11 +36,13 @@ const graph = graphOf(() => {
   return dsl.linear(norm(y, 'final'), table);
 });
 
-function planFor(target: TargetName): Plan {
+function compiledFor(target: TargetName): Compiled {
   const compiled = compileGraph(graph, { target: targets[target], context: 32, chunk: 8 });
   if (!compiled) throw new Error('nothing was compiled');
-  return compiled.plan;
+  return compiled;
 }
+
+const planFor = (target: TargetName): Plan => compiledFor(target).plan;
 
 const plan = planFor('cpu');
 
@@ -165,6 +169,21 @@ describe('makePlan', () => {
     expect(plan.weights.filter(({ name }) => name === 'table' || name.startsWith('rope_table'))).toHaveLength(
       2,
     );
+  });
+
+  it('refuses a result over an operand that other threads still read', () => {
+    const { entries } = compiledFor('cpu');
+    const emitted = emit('small', entries, targets.cpu);
+    const options = { model: 'small', target: targets.cpu, bosToken: null, eosTokens: [], packed: false };
+    expect(() => makePlan(entries, emitted, options)).not.toThrow();
+    const crowded = entries.map((entry) => ({
+      ...entry,
+      pool: entry.pool && {
+        ...entry.pool,
+        buffers: entry.pool.buffers.map((buffer) => ({ ...buffer, offset: 0 })),
+      },
+    }));
+    expect(() => makePlan(crowded, emitted, options)).toThrow(/^\w+ would write y\d? over \w+$/);
   });
 
   it('labels dispatches for people', () => {

@@ -50,8 +50,9 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`);
 let done = 0;
 function progress(total: number, { fault, outcome, by, seconds }: Result): void {
   const line = `${++done}/${total} ${outcome.padEnd(9)} ${seconds.toFixed(0).padStart(4)} s  ${fault.what}  ${by}`;
-  if (!process.stderr.isTTY) return say(line);
-  process.stderr.write(`\r\x1b[K${line.slice(0, (process.stderr.columns || 80) - 1)}`);
+  if (process.stderr.isTTY)
+    process.stderr.write(`\r\x1b[K${line.slice(0, (process.stderr.columns || 80) - 1)}`);
+  else say(line);
 }
 
 /** Runs files without a fault; those that pass. */
@@ -102,7 +103,7 @@ async function tryAll(folder: string, chosen: readonly Fault[]): Promise<Result[
   const cache = path.join(folder, 'cache');
   mkdirSync(cache, { mode: 0o700 });
   const compiled = path.join(root, 'build/cache');
-  if (existsSync(compiled)) cpSync(compiled, cache, { recursive: true });
+  if (existsSync(compiled)) cpSync(realpathSync(compiled), cache, { recursive: true });
   const sandboxes = Array.from(
     { length: workers },
     (_, i) => new Sandbox(root, path.join(folder, String(i)), cache),

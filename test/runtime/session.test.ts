@@ -92,6 +92,14 @@ describe('a generator that is left', () => {
   });
 });
 
+it('reads a text in several calls as it does in one', async () => {
+  free.reset();
+  const drawn = await generated(free, prompt, { maxTokens: 3 });
+  const after = await generated(free, [2, 2, 19], { maxTokens: 8 });
+  free.reset();
+  expect(await generated(free, [...prompt, ...drawn, 2, 2, 19], { maxTokens: 8 })).toEqual(after);
+});
+
 describe('the context', () => {
   const text = Array.from({ length: context + 1 }, (_, i) => i % 23);
 

@@ -21,7 +21,7 @@ export const codegenFaults: readonly Fault[] = [
     find: "access.fromPosition ? 'step.position' : ''",
     replace: "''",
     what: 'every step reads the ids of the first tokens of the text',
-    tests: [expression, graphs],
+    tests: ['test/runtime/session.test.ts'],
   },
   {
     file: 'src/codegen/expression.ts',
@@ -119,7 +119,7 @@ export const codegenFaults: readonly Fault[] = [
     find: "if (access === 'read') this.readAnywhere(known);",
     replace: '',
     what: 'the plan says that an operand may be overwritten though all of it is read',
-    tests: [plan],
+    tests: ['test/codegen/arguments.test.ts', plan],
   },
   {
     file: 'src/codegen/plan.ts',
