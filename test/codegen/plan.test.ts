@@ -171,6 +171,20 @@ describe('makePlan', () => {
     );
   });
 
+  it.each(['cpu', 'metal'] as const)('asks of a buffer what every launch for %s binds at least', (target) => {
+    const { kernels, entries } = planFor(target);
+    const dispatches = Object.values(entries).flatMap((entry) => entry.dispatches);
+    kernels.forEach(({ name, arguments: all }, index) => {
+      const launches = dispatches.filter(({ kernel }) => kernel === index);
+      expect(launches.length, name).toBeGreaterThan(0);
+      const buffers = all.filter((argument) => argument.kind === 'buffer');
+      buffers.forEach((buffer, i) => {
+        const bound = launches.map(({ bindings }) => bindings[i]?.bytes ?? 0);
+        expect(buffer.bytes, `${name} ${buffer.name}`).toBe(Math.min(...bound));
+      });
+    });
+  });
+
   it('refuses a result over an operand that other threads still read', () => {
     const { entries } = compiledFor('cpu');
     const emitted = emit('small', entries, targets.cpu);
