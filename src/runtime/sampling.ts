@@ -33,7 +33,7 @@ export function samplingOf(options: SamplingOptions): Sampling {
   };
   // Times the greatest Gumbel variate, 16.6, it is still a number of f32.
   check('temperature', temperature, temperature >= 0 && temperature <= 1e37, 'from 0 to 1e37');
-  check('topK', topK, isWhole(topK, 2 ** 24), 'a whole number, at least 0');
+  check('topK', topK, isWhole(topK, 2 ** 24), 'a whole number from 0 to 2^24 - 1');
   check('topP', topP, topP > 0 && topP <= 1, 'above 0 and at most 1');
   check('minP', minP, minP >= 0 && minP <= 1, 'from 0 to 1');
   check('seed', seed, isWhole(seed, 2 ** 32), 'a whole number from 0 to 2^32 - 1');

@@ -311,6 +311,37 @@ describe('upgc run', () => {
     expect(a.stdout).not.toBe(c.stdout);
   });
 
+  it('draws among the ids that the filters leave', async () => {
+    const text = async (...flags: readonly string[]): Promise<string> => {
+      const { code, stdout } = await upgc('run', build, '--max-tokens', '30', '--seed', '7', ...flags);
+      expect(code).toBe(0);
+      return stdout;
+    };
+    const greedy = await text('--greedy');
+    const [all, ...one] = await Promise.all(
+      [[], ['--top-k', '1'], ['--top-p', '0.000001'], ['--min-p', '1'], ['--temperature', '0']].map((flags) =>
+        text(...flags),
+      ),
+    );
+    expect(one).toEqual([greedy, greedy, greedy, greedy]);
+    expect(all).not.toBe(greedy);
+    expect(await text('--top-k', '0', '--top-p', '1', '--min-p', '0', '--temperature', '1')).toBe(all);
+  });
+
+  it.each([
+    ['--top-k', '-1'],
+    ['--top-k', 'many'],
+    ['--top-p', '0'],
+    ['--top-p', '2'],
+    ['--min-p', '1.5'],
+    ['--seed', '4294967296'],
+    ['--temperature', 'warm'],
+  ])('refuses %s %s', async (flag, value) => {
+    const { code, stdout, stderr } = await upgc('run', build, flag, value);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr.split('\n').slice(0, 2).join('\n')).toMatchSnapshot();
+  });
+
   it('fails with one clear message', async () => {
     expect(await upgc('run', build, '--device', 'tpu')).toEqual({
       code: 1,

@@ -43,16 +43,11 @@ describe.each(['cpu', 'metal'] as const)('stories260k compiled for %s, on the CP
     expect(largestDifference(await session.score(inputIds), goldenLogits)).toBeLessThanOrEqual(2e-3);
   });
 
-  it('allocates nothing on the device after open and takes several decode steps in a submission', async () => {
+  it('allocates nothing on the device after open', async () => {
     session.reset();
-    const before = session.stats;
-    const { ids } = await generateGreedily(session, [bos], 20);
-    const after = session.stats;
-    expect(ids).toHaveLength(20);
-    const submissions = after.submissions - before.submissions;
-    expect(submissions).toBeGreaterThan(1);
-    expect(submissions).toBeLessThanOrEqual(20);
-    expect(after.deviceAllocations).toBe(0);
+    expect((await generateGreedily(session, [bos], 20)).ids).toHaveLength(20);
+    await session.score(inputIds);
+    expect(session.stats.deviceAllocations).toBe(0);
   });
 
   it('resumes a text across calls', async () => {

@@ -266,13 +266,58 @@ describe('sessions', () => {
     const dir = temporaryFolder();
     writeCheckpoint(dir, source);
     const session = await openTiny(dir, source, 'cpu');
-    const first = (options: object): Promise<unknown> => session.generate([1], options).next();
-    expect(await renderedRejection(() => first({ temperature: -1 }), dir)).toMatchInlineSnapshot(
-      `"error: temperature must be from 0 to 1e37, not -1"`,
-    );
-    expect(await renderedRejection(() => first({ maxTokens: 1.5 }), dir)).toMatchInlineSnapshot(
-      `"error: maxTokens must be a whole number, at least 0, not 1.5"`,
-    );
+    const refused = async (options: object): Promise<string> =>
+      (await renderedRejection(() => session.generate([1], options).next(), dir)).split('\n')[0] ?? '';
+    const bad: readonly object[] = [
+      { temperature: -1 },
+      { temperature: NaN },
+      { temperature: Infinity },
+      { temperature: 1e38 },
+      { topK: -1 },
+      { topK: 2.5 },
+      { topK: 2 ** 24 },
+      { topP: 0 },
+      { topP: 1.5 },
+      { topP: NaN },
+      { minP: -0.1 },
+      { minP: 2 },
+      { seed: -1 },
+      { seed: 0.5 },
+      { seed: 2 ** 32 },
+      { maxTokens: 1.5 },
+      { maxTokens: -1 },
+      { maxTokens: NaN },
+      // Also where they would not matter.
+      { greedy: true, topP: 7 },
+    ];
+    const messages: string[] = [];
+    for (const options of bad) messages.push(await refused(options));
+    expect(messages).toMatchInlineSnapshot(`
+      [
+        "error: temperature must be from 0 to 1e37, not -1",
+        "error: temperature must be from 0 to 1e37, not NaN",
+        "error: temperature must be from 0 to 1e37, not Infinity",
+        "error: temperature must be from 0 to 1e37, not 1e+38",
+        "error: topK must be a whole number from 0 to 2^24 - 1, not -1",
+        "error: topK must be a whole number from 0 to 2^24 - 1, not 2.5",
+        "error: topK must be a whole number from 0 to 2^24 - 1, not 16777216",
+        "error: topP must be above 0 and at most 1, not 0",
+        "error: topP must be above 0 and at most 1, not 1.5",
+        "error: topP must be above 0 and at most 1, not NaN",
+        "error: minP must be from 0 to 1, not -0.1",
+        "error: minP must be from 0 to 1, not 2",
+        "error: seed must be a whole number from 0 to 2^32 - 1, not -1",
+        "error: seed must be a whole number from 0 to 2^32 - 1, not 0.5",
+        "error: seed must be a whole number from 0 to 2^32 - 1, not 4294967296",
+        "error: maxTokens must be a whole number, at least 0, not 1.5",
+        "error: maxTokens must be a whole number, at least 0, not -1",
+        "error: maxTokens must be a whole number, at least 0, not NaN",
+        "error: topP must be above 0 and at most 1, not 7",
+      ]
+    `);
+    expect(session.stats.submissions).toBe(0);
+    for (const options of [{ temperature: 0 }, { topK: 0, topP: 1, minP: 0, seed: 0 }, { maxTokens: 0 }])
+      await session.generate([1], options).next();
     session.close();
   });
 
