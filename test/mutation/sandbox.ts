@@ -95,18 +95,20 @@ export class Sandbox {
   ): Promise<TestRun> {
     const report = path.join(this.folder, 'build/report.json');
     rmSync(report, { force: true });
-    const { timedOut, code, output } = await this.spawn(
-      [
-        path.join(this.folder, 'node_modules/vitest/vitest.mjs'),
-        'run',
-        ...files,
-        `--maxWorkers=${workers}`,
-        ...(bail ? ['--bail=1'] : []),
-        '--reporter=json',
-        `--outputFile=${report}`,
-      ],
-      limitMs,
-    );
+    const args = [
+      path.join(this.folder, 'node_modules/vitest/vitest.mjs'),
+      'run',
+      ...files,
+      `--maxWorkers=${workers}`,
+      ...(bail ? ['--bail=1'] : []),
+      '--reporter=json',
+      `--outputFile=${report}`,
+    ];
+    let ended = await this.spawn(args, limitMs);
+    // Vitest itself never ends by a signal, whatever its workers do: somebody has ended it.
+    for (let again = 0; again < 3 && ended.code === null && !ended.timedOut; again++)
+      ended = await this.spawn(args, limitMs);
+    const { timedOut, code, output } = ended;
     const reports = existsSync(report)
       ? this.read(JSON.parse(readFileSync(report, 'utf8')) as VitestReport)
       : [];
