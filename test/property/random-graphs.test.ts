@@ -206,7 +206,8 @@ describe('a wrong result is found', () => {
 
   it('and shrinks to a graph one can read (seed 6)', () => {
     const failed = fc.check(
-      fc.property(recipes, (recipe) => !buildRecipe(recipe).nodes.some(({ op }) => op === 'gelu')),
+      // One step alone makes an argmax: no other step is as small a counterexample to the shrinker.
+      fc.property(recipes, (recipe) => !buildRecipe(recipe).nodes.some(({ op }) => op === 'argmax')),
       { seed: 6, numRuns: 200 },
     );
     const [recipe = transformer] = failed.counterexample ?? [];
@@ -214,10 +215,12 @@ describe('a wrong result is found', () => {
       "graph random {
         %tokens = input : i32[T]
         @w0.f32.table : f32[1, 1]
-        @w1.f32.matrix : f32[1, 1]
+        @w1.f32.table : f32[1, 1]
+        @w2.f32.matrix : f32[1, 1]
         %embed = embed %tokens, @w0.f32.table : f32[T, 1]
-        %gelu = gelu %embed : f32[T, 1]
-        %linear = linear %gelu, @w1.f32.matrix : f32[T, 1]
+        %argmax = argmax %embed : i32[T]
+        %embed.1 = embed %argmax, @w1.f32.table : f32[T, 1]
+        %linear = linear %embed.1, @w2.f32.matrix : f32[T, 1]
         return logits = %linear
       }
       "
