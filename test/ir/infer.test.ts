@@ -195,6 +195,32 @@ describe('infer', () => {
     `);
   });
 
+  it('sample', () => {
+    const sound = [f32(2, 9), i32('T'), i32(), f32(4), i32()];
+    const withInput = (index: number, type: TensorType): string =>
+      inferred('sample', sound.with(index, type), {});
+    expect(inferred('sample', sound, {})).toBe('i32[1]');
+    expect([
+      withInput(0, bf16(2, 9)),
+      withInput(0, f32(9)),
+      withInput(1, f32('T')),
+      withInput(1, i32('T', 1)),
+      withInput(2, i32(1)),
+      withInput(3, f32(3)),
+      withInput(4, f32()),
+    ]).toMatchInlineSnapshot(`
+      [
+        "refused: logits must be f32[R, V], not bf16[2, 9]",
+        "refused: logits must be f32[R, V], not f32[9]",
+        "refused: tokens must be i32[T], not f32[T]",
+        "refused: tokens must be i32[T], not i32[T, 1]",
+        "refused: position must be i32[], not i32[1]",
+        "refused: sampling must be f32[4], not f32[3]",
+        "refused: seed must be i32[], not f32[]",
+      ]
+    `);
+  });
+
   it('last', () => {
     expect(inferred('last', [f32('T', 2, 4)], {})).toBe('f32[1, 2, 4]');
     expect(inferred('last', [f32()], {})).toBe('refused: x must have a token axis, f32[] has none');

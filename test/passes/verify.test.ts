@@ -164,14 +164,14 @@ describe('verifyEntry', () => {
     });
   });
 
-  it('4: a result without a buffer', () => {
+  it('5: a result without a buffer', () => {
     expect(broken(withBuffers((buffers) => buffers.slice(1)))).toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, entry score: a result has no buffer
        note: %embed = embed %tokens, @table : f32[T, 16]"
     `);
   });
 
-  it('4: one of several results without a buffer', () => {
+  it('5: one of several results without a buffer', () => {
     const both: Kernel = {
       ...first,
       outputs: [...embed.outputs, ...first.outputs],
@@ -186,7 +186,7 @@ describe('verifyEntry', () => {
     `);
   });
 
-  it('4: a buffer that is misaligned', () => {
+  it('5: a buffer that is misaligned', () => {
     expect(broken(withBuffers(([one, ...rest]) => (one ? [{ ...one, offset: 8, bytes: 64 }, ...rest] : []))))
       .toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, entry score: a buffer at 8 of 64 bytes is misaligned or outside the pool
@@ -194,7 +194,7 @@ describe('verifyEntry', () => {
     `);
   });
 
-  it('4: a buffer outside the pool', () => {
+  it('5: a buffer outside the pool', () => {
     const shrunk = sound.pool && { ...sound.pool, bytes: sound.pool.bytes - 64 };
     expect(broken({ ...sound, pool: shrunk })).toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, entry score: a buffer at 512 of 512 bytes is misaligned or outside the pool
@@ -202,7 +202,7 @@ describe('verifyEntry', () => {
     `);
   });
 
-  it('4: a buffer smaller than its value', () => {
+  it('5: a buffer smaller than its value', () => {
     expect(broken(withBuffers((buffers) => buffers.map((one) => ({ ...one, bytes: 64 })))))
       .toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, entry score: a buffer of 64 bytes is smaller than its value
@@ -210,7 +210,7 @@ describe('verifyEntry', () => {
     `);
   });
 
-  it('5: a buffer that is given up before its last reader has run', () => {
+  it('6: a buffer that is given up before its last reader has run', () => {
     const early = withBuffers((buffers) =>
       buffers.map((one) => ({ ...one, offset: 0, lastEpoch: one.firstEpoch })),
     );
@@ -220,7 +220,7 @@ describe('verifyEntry', () => {
     `);
   });
 
-  it('6: live buffers that overlap', () => {
+  it('7: live buffers that overlap', () => {
     expect(broken(withBuffers((buffers) => buffers.map((one) => ({ ...one, offset: 0 })))))
       .toMatchInlineSnapshot(`
       "bug in upgc: after a-pass, entry score: two live buffers overlap at 0
