@@ -4,6 +4,7 @@ import { renderError } from '../diagnostic.js';
 import { packageVersion } from '../version.js';
 import { compileCommand } from './compile.js';
 import { dumpCommand } from './dump.js';
+import { kernelCommand } from './kernel.js';
 import { runCommand } from './run.js';
 
 const program = new Command('upgc')
@@ -14,7 +15,8 @@ const program = new Command('upgc')
   .showHelpAfterError('(see --help)')
   .addCommand(compileCommand())
   .addCommand(dumpCommand())
-  .addCommand(runCommand());
+  .addCommand(runCommand())
+  .addCommand(kernelCommand());
 
 // A reader that goes away, as `head` does, ends the program and is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
