@@ -4,6 +4,9 @@
 
 #include "device.h"
 #include "error.h"
+#include "language/admit.h"
+#include "language/preprocess.h"
+#include "language/reflect.h"
 #include "parse_spec.h"
 #include "program_check.h"
 
@@ -267,6 +270,73 @@ Napi::Value create_program(const Napi::CallbackInfo& info) {
   });
 }
 
+/// `inspectKernels` of NativeAddon.
+class Inspection : public Task {
+ public:
+  Inspection(Napi::Env env, ProgramSpec spec) : Task(env), spec_(std::move(spec)) {}
+
+ private:
+  void work() override {
+    check_paths(spec_);
+    const MetalText text = preprocess(spec_);
+    const Syntax syntax(text);
+    admit(text, syntax);
+    reflection_ = reflect(syntax);
+  }
+
+  Napi::Value result() override {
+    Napi::Object result = Napi::Object::New(Env());
+    result.Set("kernels", list(reflection_.kernels, [&](const KernelReflection& kernel) {
+      Napi::Object object = Napi::Object::New(Env());
+      object.Set("name", kernel.name);
+      object.Set("function", kernel.function);
+      object.Set("parameters", list(kernel.parameters, [&](const KernelParameter& p) { return describe(p); }));
+      if (kernel.max_total_threads) object.Set("maxTotalThreads", double(*kernel.max_total_threads));
+      return object;
+    }));
+    result.Set("functionConstants", list(reflection_.function_constants, [&](const FunctionConstant& constant) {
+      Napi::Object object = Napi::Object::New(Env());
+      object.Set("name", constant.name);
+      object.Set("index", double(constant.index));
+      object.Set("type", constant.type);
+      return object;
+    }));
+    result.Set("usesAtomics", reflection_.uses_atomics);
+    return result;
+  }
+
+  template <class T, class Convert>
+  Napi::Array list(const std::vector<T>& values, Convert convert) {
+    Napi::Array array = Napi::Array::New(Env(), values.size());
+    for (size_t i = 0; i < values.size(); i++) array.Set(uint32_t(i), convert(values[i]));
+    return array;
+  }
+
+  Napi::Object describe(const KernelParameter& parameter) {
+    Napi::Object object = Napi::Object::New(Env());
+    object.Set("name", parameter.name);
+    object.Set("kind", parameter.kind);
+    object.Set("index", double(parameter.index));
+    object.Set("type", parameter.type);
+    if (!parameter.address_space.empty()) object.Set("addressSpace", parameter.address_space);
+    object.Set("access", parameter.written ? "write" : "read");
+    object.Set("line", double(parameter.at.line));
+    object.Set("column", double(parameter.at.column));
+    return object;
+  }
+
+  ProgramSpec spec_;
+  Reflection reflection_;
+};
+
+Napi::Value inspect_kernels(const Napi::CallbackInfo& info) {
+  return promised(info.Env(), [&]() -> Napi::Value {
+    auto* inspection = new Inspection(info.Env(), parse_inspection(info[0], info[1], info[2]));
+    inspection->Queue();
+    return inspection->promise();
+  });
+}
+
 Napi::Value list_devices(const Napi::CallbackInfo& info) {
   Napi::Array names = Napi::Array::New(info.Env());
   for (const Device* device : devices()) names.Set(names.Length(), device->name());
@@ -277,6 +347,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance{Napi::Persistent(ProgramObject::define(env))});
   exports.Set("devices", Napi::Function::New(env, list_devices, "devices"));
   exports.Set("createProgram", Napi::Function::New(env, create_program, "createProgram"));
+  exports.Set("inspectKernels", Napi::Function::New(env, inspect_kernels, "inspectKernels"));
   return exports;
 }
 

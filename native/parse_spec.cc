@@ -41,7 +41,7 @@ std::optional<uint64_t> as_integer(Napi::Value value) {
 /// A property of the spec. It knows where it came from, so that its path is spelled out only in an error.
 class Node {
  public:
-  explicit Node(Napi::Value root) : value_(root), key_("spec") {}
+  explicit Node(Napi::Value root, const char* name = "spec") : value_(root), key_(name) {}
 
   /// Valid as long as this node.
   Node at(const char* key) const {
@@ -61,6 +61,14 @@ class Node {
     const std::optional<uint64_t> number = as_integer(value_);
     if (!number) expected("an integer from 0 to 2^53", path(), value_);
     return *number;
+  }
+
+  /// A finite number, or a boolean as 0 or 1.
+  double scalar() const {
+    if (value_.IsBoolean()) return value_.As<Napi::Boolean>().Value() ? 1 : 0;
+    const double number = value_.IsNumber() ? value_.As<Napi::Number>().DoubleValue() : NAN;
+    if (!std::isfinite(number)) expected("a finite number or a boolean", path(), value_);
+    return number;
   }
 
   bool boolean() const {
@@ -140,6 +148,22 @@ Entry parse_entry(const Node& node) {
   return {node.at("name").string(), node.at("dispatches").list(parse_dispatch)};
 }
 
+struct FunctionConstantValue {
+  uint64_t index;
+  double value;
+};
+
+FunctionConstantValue parse_function_constant(const Node& node) {
+  return {node.at("index").integer(), node.at("value").scalar()};
+}
+
+std::map<std::string, std::string> compiler_environment() {
+  std::map<std::string, std::string> environment;
+  for (const char* name : {"PATH", "HOME", "TMPDIR", "SDKROOT", "DEVELOPER_DIR"})
+    if (const char* setting = std::getenv(name)) environment[name] = setting;
+  return environment;
+}
+
 }  // namespace
 
 uint64_t parse_integer(Napi::Value value, const char* what) {
@@ -163,8 +187,25 @@ ProgramSpec parse_program_spec(Napi::Value value) {
   if (!clang.absent()) spec.clang = clang.string();
   const Node shuffle = node.at("shuffle");
   if (!shuffle.absent()) spec.shuffle = shuffle.integer();
-  for (const char* name : {"PATH", "HOME", "TMPDIR", "SDKROOT", "DEVELOPER_DIR"})
-    if (const char* setting = std::getenv(name)) spec.environment[name] = setting;
+  const Node constants = node.at("functionConstants");
+  if (!constants.absent())
+    for (const auto& [index, value] : constants.list(parse_function_constant))
+      if (!spec.function_constants.emplace(index, value).second)
+        throw Error(code::bad_plan, concat("function constant ", index, " is given twice"));
+  spec.environment = compiler_environment();
+  return spec;
+}
+
+ProgramSpec parse_inspection(Napi::Value source, Napi::Value source_name, Napi::Value options) {
+  ProgramSpec spec;
+  spec.source = Node(source, "source").string();
+  spec.source_name = Node(source_name, "sourceName").string();
+  const Node node(options, "options");
+  spec.headers = node.at("headers").string();
+  spec.cache = node.at("cache").string();
+  const Node clang = node.at("clang");
+  if (!clang.absent()) spec.clang = clang.string();
+  spec.environment = compiler_environment();
   return spec;
 }
 

@@ -10,6 +10,9 @@ namespace upgc {
 /// that names it, e.g. `spec.kernels[3].threads`; a getter that throws passes its error on as Napi::Error.
 ProgramSpec parse_program_spec(Napi::Value value);
 
+/// The arguments of `inspectKernels`, as a spec without kernels.
+ProgramSpec parse_inspection(Napi::Value source, Napi::Value source_name, Napi::Value options);
+
 /// An integer from 0 to 2^53; anything else is a UPGC_BAD_PLAN error about `what`.
 uint64_t parse_integer(Napi::Value value, const char* what);
 

@@ -139,14 +139,18 @@ void refuse_range(const std::string& what, uint64_t end, const Arena& arena) {
   refuse(what, " ends at byte ", end, " of arena ", arena.name, ", which has ", arena.bytes, " bytes");
 }
 
+void check_paths(const ProgramSpec& spec) {
+  check_path("sourceName", spec.source_name);
+  check_path("headers", spec.headers);
+  check_path("cache", spec.cache);
+}
+
 void check_program(const ProgramSpec& spec) {
   if (spec.simd_width != 1 && spec.simd_width != 32)
     refuse("simdWidth is ", spec.simd_width, "; it can be 1 or 32");
   if (spec.shuffle && *spec.shuffle > UINT32_MAX)
     refuse("shuffle is ", *spec.shuffle, "; a seed is at most ", UINT32_MAX);
-  check_path("sourceName", spec.source_name);
-  check_path("headers", spec.headers);
-  check_path("cache", spec.cache);
+  check_paths(spec);
   check_count("kernels", spec.kernels.size(), max_kernels);
   check_count("arenas", spec.arenas.size(), max_arenas);
   check_count("entries", spec.entries.size(), max_entries);

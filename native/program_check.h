@@ -18,6 +18,9 @@ constexpr uint64_t max_steps = 1 << 20;
 /// Throws UPGC_BAD_PLAN unless every name, index, offset and size of the spec is in range.
 void check_program(const ProgramSpec& spec);
 
+/// Throws UPGC_BAD_PLAN unless the texts and paths of the spec can be written into other texts. Part of `check_program`.
+void check_paths(const ProgramSpec& spec);
+
 /// Whether `bytes` bytes at `offset` lie in the arena. Both are at most 2^53, so their sum cannot overflow.
 inline bool in_range(const Arena& arena, uint64_t offset, uint64_t bytes) { return offset + bytes <= arena.bytes; }
 

@@ -67,6 +67,8 @@ struct ProgramSpec {
   std::optional<std::string> clang;
   /// At most 2^32 - 1.
   std::optional<uint64_t> shuffle;
+  /// By index; booleans are 0 and 1.
+  std::map<uint64_t, double> function_constants;
   /// The environment variables that a compiler may see, captured on the JavaScript thread: reading the environment
   /// on a worker thread would race with `process.env` writes.
   std::map<std::string, std::string> environment;

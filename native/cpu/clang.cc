@@ -1,7 +1,9 @@
 #include "clang.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <mutex>
 #include <optional>
@@ -52,6 +54,18 @@ int major_version(const std::string& text) {
   return at == std::string::npos ? 0 : std::atoi(text.c_str() + at + before.size());
 }
 
+std::string path_setting(const ProgramSpec& spec) {
+  const auto setting = spec.environment.find("PATH");
+  return setting == spec.environment.end() ? "" : setting->second;
+}
+
+/// The full path of the compiler that the spec names; empty when it is not there.
+std::string named_compiler(const ProgramSpec& spec) {
+  const bool is_path = spec.clang->find('/') != std::string::npos;
+  const std::string found = is_path ? *spec.clang : search_path(*spec.clang, path_setting(spec));
+  return is_executable(found) ? found : "";
+}
+
 bool has_lld(const std::string& clang, const std::string& path) {
   std::error_code ignored;
   const fs::path real = fs::canonical(clang, ignored);
@@ -71,27 +85,20 @@ std::optional<Clang> examine(const std::string& path, const ProgramSpec& spec, s
     why = version == 0 ? "is not clang" : concat("is clang ", version);
     return std::nullopt;
   }
-  const auto search = spec.environment.find("PATH");
-  const bool lld = !apple && has_lld(path, search == spec.environment.end() ? "" : search->second);
-  return Clang{path, run.output, apple, lld};
+  return Clang{path, apple, !apple && has_lld(path, path_setting(spec))};
 }
 
 Clang search(const ProgramSpec& spec) {
-  const auto setting = spec.environment.find("PATH");
-  const std::string path = setting == spec.environment.end() ? "" : setting->second;
   std::string why;
   if (spec.clang) {
-    const bool is_path = spec.clang->find('/') != std::string::npos;
-    const std::string found = is_path ? *spec.clang : search_path(*spec.clang, path);
-    if (found.empty() || !is_executable(found))
+    const std::string found = named_compiler(spec);
+    if (found.empty())
       throw Error(code::no_clang, concat("the compiler ", *spec.clang, " does not exist\n", install_hint));
     if (const auto clang = examine(found, spec, why)) return *clang;
     throw Error(code::no_clang, concat("the compiler ", found, " ", why, "\n", install_hint));
   }
   std::string looked_at;
-  for (const char* name : candidates) {
-    const std::string found = search_path(name, path);
-    if (found.empty()) continue;
+  for (const std::string& found : installed_compilers(spec)) {
     if (const auto clang = examine(found, spec, why)) return *clang;
     looked_at += concat("\n  ", found, " ", why);
   }
@@ -106,13 +113,26 @@ Clang search(const ProgramSpec& spec) {
 Clang find_clang(const ProgramSpec& spec) {
   static std::mutex mutex;
   static std::map<std::pair<std::string, std::string>, Clang> known;
-  const auto setting = spec.environment.find("PATH");
-  const std::pair<std::string, std::string> key(spec.clang.value_or(""),
-                                                setting == spec.environment.end() ? "" : setting->second);
+  const std::pair<std::string, std::string> key(spec.clang.value_or(""), path_setting(spec));
   const std::lock_guard<std::mutex> lock(mutex);
   auto found = known.find(key);
   if (found == known.end()) found = known.emplace(key, search(spec)).first;
   return found->second;
+}
+
+std::vector<std::string> installed_compilers(const ProgramSpec& spec) {
+  std::vector<std::string> found;
+  if (spec.clang) found.push_back(named_compiler(spec));
+  else for (const char* name : candidates) found.push_back(search_path(name, path_setting(spec)));
+  found.erase(std::remove(found.begin(), found.end(), ""), found.end());
+  return found;
+}
+
+std::string compiler_identity(const std::string& path, const ProgramSpec& spec) {
+  struct stat status = {};
+  stat(path.c_str(), &status);
+  return concat(path, ", ", status.st_size, " bytes, inode ", status.st_ino, ", changed ", status.st_mtime,
+                has_lld(path, path_setting(spec)) ? ", lld\n" : "\n");
 }
 
 }  // namespace upgc

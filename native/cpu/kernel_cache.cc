@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <iomanip>
 #ifdef __APPLE__
@@ -16,6 +15,7 @@
 
 #include "../error.h"
 #include "clang.h"
+#include "files.h"
 #include "process.h"
 #include "simt.h"
 #include "translation_unit.h"
@@ -23,36 +23,20 @@
 namespace upgc {
 namespace {
 
-namespace fs = std::filesystem;
-
 // Raise when the layout of the cache changes.
-constexpr int cache_format = 1;
+constexpr int cache_format = 2;
 constexpr int compile_seconds = 120;
 constexpr int max_diagnostic_lines = 40;
 // A kernel of simdgroup width 1 runs on a pool thread's own stack, of at least 512 KiB everywhere.
 constexpr size_t serial_frame_bytes = 128 * 1024;
 
+/// Finds truncated and mixed-up files. Against forged ones the folder protects, which only the user can write.
 std::string hash(const std::string& text) {
   uint64_t value = 0xcbf29ce484222325u;  // FNV-1a
   for (const unsigned char byte : text) value = (value ^ byte) * 0x100000001b3u;
   std::ostringstream out;
   out << std::hex << std::setw(16) << std::setfill('0') << value;
   return out.str();
-}
-
-/// The whole file; false when it cannot be read.
-bool read_file(const fs::path& path, std::string& content) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream out;
-  if (!file || !(out << file.rdbuf())) return false;
-  content = out.str();
-  return true;
-}
-
-void write_file(const fs::path& path, const std::string& content) {
-  std::ofstream file(path, std::ios::binary);
-  if (!(file << content) || !file.flush())
-    throw Error(code::io, concat("cannot write ", path.string(), ": ", std::strerror(errno)));
 }
 
 /// What -march=native depends on: a cache folder may be shared by different machines.
@@ -79,27 +63,20 @@ std::string cpu_identity() {
 }
 
 std::string headers_text(const std::string& folder) {
-  std::vector<fs::path> paths;
-  std::error_code error;
-  for (const auto& file : fs::directory_iterator(folder, error)) paths.push_back(file.path());
-  if (error) throw Error(code::io, concat("cannot read the headers in ", folder, ": ", error.message()));
-  std::sort(paths.begin(), paths.end());
   std::string text;
-  for (const fs::path& path : paths) {
-    std::string content;
-    if (!read_file(path, content)) throw Error(code::io, concat("cannot read ", path.string()));
-    text += concat("--- ", path.filename().string(), "\n", content);
-  }
+  for (const HeaderFile& header : read_headers(folder)) text += concat("--- ", header.name, "\n", header.content);
   return text;
 }
 
-std::vector<std::string> compiler_flags(const ProgramSpec& spec, const Clang& clang) {
+std::vector<std::string> compiler_flags(const ProgramSpec& spec) {
   const size_t frame = spec.simd_width == 1 ? serial_frame_bytes : Simt::max_frame_bytes;
   std::vector<std::string> flags = {
       "-x", "c++", "-std=c++17", "-fdeclspec", "-O2", "-fPIC", "-shared", "-fno-exceptions", "-fno-rtti",
       "-fno-math-errno", "-ffp-contract=on", "-fvisibility=hidden", "-nostdinc", "-Wno-everything",
       // A kernel's variables must fit its stack; without recursion in Metal this is all that can overflow it.
       concat("-Wframe-larger-than=", frame), "-Werror=frame-larger-than",
+      // Their code would run when the module is loaded, before any kernel is asked for. Metal has none either.
+      "-Werror=global-constructors", "-fno-crash-diagnostics",
       "-fno-color-diagnostics", concat("-DUPGC_SIMD_WIDTH=", spec.simd_width)};
 #ifdef __aarch64__
   flags.push_back("-mcpu=native");
@@ -109,46 +86,20 @@ std::vector<std::string> compiler_flags(const ProgramSpec& spec, const Clang& cl
   // Clang unrolls short loops before it vectorises, and cannot vectorise what `float acc[4][16]` loops become then. With
   // only tiny loops unrolled a 64 x 64 matrix-vector product runs 5 to 10 times faster and compiles in half the time.
   if (spec.simd_width == 1) flags.insert(flags.end(), {"-mllvm", "-unroll-full-max-count=4"});
+  return flags;
+}
+
+std::vector<std::string> linker_flags(const Clang& clang) {
   // Node has libm and libc loaded; a kernel module needs nothing that would have to be linked in.
-  if (!clang.apple) flags.push_back("-nostdlib");
+  std::vector<std::string> flags;
+  if (clang.apple) flags.push_back("-nostdlib++");
+  else flags.insert(flags.end(), {"-nostdlib", "-Wl,--build-id=none"});
   if (clang.lld) flags.push_back("-fuse-ld=lld");
   return flags;
 }
 
-std::string first_lines(const std::string& text, int lines) {
-  size_t end = 0;
-  for (int i = 0; i < lines && end != std::string::npos; i++) end = text.find('\n', end == 0 ? 0 : end + 1);
-  return end == std::string::npos ? text : text.substr(0, end) + "\n...";
-}
-
-/// Makes the cache folder, private to the user: who can write there can run code as the user.
-void prepare_folder(const std::string& folder) {
-  std::error_code error;
-  const fs::path path(folder);
-  if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
-  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-    throw Error(code::io, concat("cannot create the cache folder ", folder, ": ", std::strerror(errno)));
-  struct stat status;
-  if (stat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))
-    throw Error(code::io, concat("the cache ", folder, " is not a folder"));
-  if (status.st_uid != geteuid() || (status.st_mode & S_IWOTH) != 0)
-    throw Error(code::io, concat("the cache folder ", folder, " can be written by other users; give another one"));
-}
-
-/// A folder that is removed with everything in it.
-struct TemporaryFolder {
-  explicit TemporaryFolder(const std::string& parent) : path(parent + "/tmp-XXXXXX") {
-    if (mkdtemp(path.data()) == nullptr)
-      throw Error(code::io, concat("cannot write to the cache folder ", parent, ": ", std::strerror(errno)));
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-  std::string path;
-};
-
 Module load_cached(const std::string& folder, const std::string& key) {
+  if (!check_private(folder) || !check_private(folder + "/kernels.so")) return Module();
   std::string found, library, checksum, ignored;
   if (!read_file(folder + "/key", found) || found != key) return Module();
   if (!read_file(folder + "/kernels.so", library) || !read_file(folder + "/checksum", checksum)) return Module();
@@ -156,20 +107,24 @@ Module load_cached(const std::string& folder, const std::string& key) {
   return Module::load(folder + "/kernels.so", ignored);
 }
 
+/// Compiles `unit` to `made`/kernels.so. The compiler's own temporary files go to `temporary`.
 void compile(const ProgramSpec& spec, const Clang& clang, const std::vector<std::string>& flags,
-             const std::string& unit, const std::string& folder) {
-  write_file(folder + "/kernels.cpp", unit);
+             const std::string& unit, const std::string& made, const std::string& temporary) {
+  const std::string library = made + "/kernels.so", text = made + "/kernels.cpp";
+  write_file(text, unit);
   std::vector<std::string> arguments = {clang.path};
-  arguments.insert(arguments.end(), flags.begin(), flags.end());
-  arguments.insert(arguments.end(),
-                   {"-isystem", spec.headers, "-o", folder + "/kernels.so", folder + "/kernels.cpp"});
-  if (!clang.apple) arguments.push_back("-Wl,--build-id=none");
-  const ProcessResult run = run_process(arguments, spec.environment, compile_seconds);
+  for (const std::vector<std::string>& part : {flags, linker_flags(clang)})
+    arguments.insert(arguments.end(), part.begin(), part.end());
+  arguments.insert(arguments.end(), {"-isystem", spec.headers, "-o", library, text});
+  std::map<std::string, std::string> environment = spec.environment;
+  environment["TMPDIR"] = temporary;
+  const ProcessResult run = run_process(arguments, environment, compile_seconds);
   if (run.timed_out)
     throw Error(code::compile, concat(spec.source_name, ": the compiler took longer than ", compile_seconds, " s"));
   if (run.status != 0)
     throw Error(code::compile, concat(spec.source_name, " does not compile:\n", run.start_error,
                                       first_lines(run.output, max_diagnostic_lines)));
+  chmod(library.c_str(), 0600);  // whatever the user's umask
 }
 
 /// Puts a finished folder in its place. Another process may do the same at the same time; whoever comes second finds
@@ -194,26 +149,31 @@ Module publish(const std::string& made, const std::string& folder, const std::st
 }  // namespace
 
 Module compile_kernels(const ProgramSpec& spec) {
-  const Clang clang = find_clang(spec);
-  const std::vector<std::string> flags = compiler_flags(spec, clang);
+  const std::vector<std::string> flags = compiler_flags(spec);
   const std::string unit = translation_unit(spec);
-  std::string key = concat("upgc kernel cache ", cache_format, "\n", clang.path, "\n", clang.version, "\n");
-  for (const std::string& flag : flags) key += flag + "\n";
-  key += concat(cpu_identity(), "\n", headers_text(spec.headers), "--- kernels.cpp\n", unit);
+  std::string common = concat("upgc kernel cache ", cache_format, "\n");
+  for (const std::string& flag : flags) common += flag + "\n";
+  common += concat(cpu_identity(), "\n", headers_text(spec.headers), "--- kernels.cpp\n", unit);
 
-  prepare_folder(spec.cache);
-  const std::string folder = spec.cache + "/" + hash(key);
-  if (Module module = load_cached(folder, key)) return module;
+  prepare_private_folder(spec.cache);
+  const auto folder_of = [&](const std::string& key) { return spec.cache + "/" + hash(key); };
+  // What a compiler made, it need not be run again to find.
+  for (const std::string& compiler : installed_compilers(spec)) {
+    const std::string key = compiler_identity(compiler, spec) + common;
+    if (Module module = load_cached(folder_of(key), key)) return module;
+  }
 
+  const Clang clang = find_clang(spec);
+  const std::string key = compiler_identity(clang.path, spec) + common;
   const TemporaryFolder temporary(spec.cache);
   const std::string made = temporary.path + "/made";
   if (mkdir(made.c_str(), 0700) != 0) throw Error(code::io, concat("cannot create ", made));
-  compile(spec, clang, flags, unit, made);
+  compile(spec, clang, flags, unit, made, temporary.path);
   std::string library;
   if (!read_file(made + "/kernels.so", library)) throw Error(code::io, concat("cannot read ", made, "/kernels.so"));
   write_file(made + "/key", key);
   write_file(made + "/checksum", hash(library));
-  return publish(made, folder, key, spec.cache);
+  return publish(made, folder_of(key), key, spec.cache);
 }
 
 }  // namespace upgc

@@ -4,6 +4,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#ifdef __linux__
+#include <sys/resource.h>
+#endif
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +19,9 @@ namespace {
 
 // A compiler that prints without end must not fill the memory.
 constexpr size_t max_output = 1 << 20;
+// The largest public kernel files take clang half a gigabyte; what takes much more was written to.
+constexpr uint64_t max_memory = uint64_t(4) << 30;
+constexpr uint64_t max_file_bytes = uint64_t(256) << 20;
 
 std::vector<char*> c_strings(std::vector<std::string>& strings) {
   std::vector<char*> pointers;
@@ -50,6 +56,15 @@ int spawn(pid_t* process, std::vector<std::string> arguments, std::vector<std::s
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&files);
   return error;
+}
+
+/// Limits the process and the children that it has not started yet. Other systems than Linux enforce no such limit.
+void limit_memory([[maybe_unused]] pid_t process) {
+#ifdef __linux__
+  const rlimit memory{max_memory, max_memory}, file{max_file_bytes, max_file_bytes};
+  prlimit(process, RLIMIT_AS, &memory, nullptr);
+  prlimit(process, RLIMIT_FSIZE, &file, nullptr);
+#endif
 }
 
 /// Reads until the other end closes; false when `seconds` pass before that.
@@ -93,6 +108,7 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
     result.start_error = std::strerror(error);
     return result;
   }
+  limit_memory(process);
   result.timed_out = !read_all(ends[0], result.output, seconds);
   close(ends[0]);
   if (result.timed_out) kill(-process, SIGKILL);

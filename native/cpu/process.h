@@ -17,7 +17,7 @@ struct ProcessResult {
 };
 
 /// Runs `arguments[0]` (a path) to its end, without a shell and with just this environment. At `seconds` it is killed
-/// along with its children.
+/// along with its children; on Linux neither may take more than 4 GiB of memory or write a file of 256 MiB.
 ProcessResult run_process(const std::vector<std::string>& arguments,
                           const std::map<std::string, std::string>& environment, int seconds);
 

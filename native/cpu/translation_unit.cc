@@ -1,99 +1,12 @@
 #include "translation_unit.h"
 
-#include <algorithm>
-#include <cctype>
-#include <cstring>
-
 #include "../error.h"
+#include "../language/admit.h"
+#include "../language/lower.h"
+#include "../language/preprocess.h"
 
 namespace upgc {
 namespace {
-
-bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
-
-/// Steps through Metal text token by token: comments, literals, words (with numbers among them), single characters.
-class Scanner {
- public:
-  explicit Scanner(const std::string& text, size_t at = 0) : text_(text), at_(at) {}
-
-  bool done() const { return at_ >= text_.size(); }
-  size_t position() const { return at_; }
-  char current() const { return text_[at_]; }
-  bool starts_with(const char* token) const { return text_.compare(at_, std::strlen(token), token) == 0; }
-  bool at_word(const char* word) const {
-    const size_t end = at_ + std::strlen(word);
-    return starts_with(word) && (end == text_.size() || !is_word(text_[end]));
-  }
-
-  /// Moves behind the token.
-  void advance() {
-    if (starts_with("//")) skip_line_comment();
-    else if (starts_with("/*")) skip_to("*/");
-    else if (current() == '"' || current() == '\'') skip_literal(current());
-    else if (is_word(current())) skip_word();
-    else at_++;
-  }
-
- private:
-  void skip_line_comment() {
-    while (!done() && current() != '\n') at_ += current() == '\\' ? 2 : 1;
-  }
-
-  void skip_to(const char* end) {
-    const size_t found = text_.find(end, at_ + 2);
-    at_ = found == std::string::npos ? text_.size() : found + 2;
-  }
-
-  void skip_literal(char quote) {
-    at_++;
-    // A literal ends with its line at the latest; clang reports the missing quote.
-    while (!done() && current() != quote && current() != '\n') at_ += current() == '\\' ? 2 : 1;
-    if (!done()) at_++;
-  }
-
-  void skip_word() {
-    const bool number = std::isdigit(static_cast<unsigned char>(current())) != 0;
-    // In a number a quote separates digits: 1'000'000.
-    while (!done() && (is_word(current()) || (number && current() == '\''))) at_++;
-  }
-
-  const std::string& text_;
-  size_t at_;
-};
-
-/// Moves behind the `]]` that closes the attribute at the scanner's position. False when there is none.
-bool skip_attribute(Scanner& scanner) {
-  int depth = 0;
-  while (!scanner.done()) {
-    if (scanner.current() == '[') depth++;
-    if (scanner.current() == ']' && --depth == 0) {
-      scanner.advance();
-      return true;
-    }
-    scanner.advance();
-  }
-  return false;
-}
-
-/// Whether the declaration that starts at the scanner's position makes a variable, not a pointer or reference to one.
-bool declares_variable(Scanner scanner) {
-  for (; !scanner.done(); scanner.advance()) {
-    const char c = scanner.current();
-    if (c == '*' || c == '&') return false;
-    if (c == ';' || c == '=' || c == '[' || c == ',' || c == '{') return true;
-  }
-  return false;
-}
-
-/// A C++ string literal. Control characters never get here, see check_program.
-std::string quoted(const std::string& text) {
-  std::string result = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') result += '\\';
-    result += c;
-  }
-  return result + "\"";
-}
 
 std::string argument_source(const Kernel& kernel, size_t index) {
   const Argument& argument = kernel.arguments[index];
@@ -109,37 +22,63 @@ std::string argument_source(const Kernel& kernel, size_t index) {
   return concat("upgc::Threadgroup<", offset, ">");
 }
 
-}  // namespace
+/// How the table of kernels refers to a kernel, and what must stand before the table for that: names in a namespace,
+/// which may be one without a name, are looked up where they were written.
+struct Reference {
+  std::string expression;
+  std::string preparation;
+};
 
-std::string metal_to_cpp(const std::string& text, const std::string& source_name) {
-  const std::string threadgroup = "threadgroup", shared = "upgc_shared";
-  std::string result = text;
-  Scanner scanner(text);
-  while (!scanner.done()) {
-    const size_t start = scanner.position();
-    if (scanner.at_word(threadgroup.c_str()) && declares_variable(scanner))
-      result.replace(start, threadgroup.size(), shared);
-    if (!scanner.starts_with("[[")) {
-      scanner.advance();
-      continue;
-    }
-    if (!skip_attribute(scanner)) {
-      const auto line = 1 + std::count(text.begin(), text.begin() + start, '\n');
-      throw Error(code::compile, concat(source_name, ":", line, ": attribute without closing ]]"));
-    }
-    std::replace_if(
-        result.begin() + start, result.begin() + scanner.position(), [](char c) { return c != '\n'; }, ' ');
+Reference refer_to(const Syntax& syntax, const KernelEntry& entry, size_t number) {
+  if (entry.scope == 0) return {"&" + entry.expression, ""};
+  const std::string name = concat("upgc_kernel_", number);
+  Reference reference{name, concat("constexpr auto ", name, " = &", entry.expression, ";")};
+  for (size_t scope = entry.scope; scope != 0; scope = syntax.scopes()[scope].parent) {
+    const std::string& called = syntax.scopes()[scope].name;
+    reference.preparation = concat("namespace ", called, " { ", reference.preparation, " }");
+    if (!called.empty()) reference.expression = concat(called, "::", reference.expression);
   }
-  return result;
+  return reference;
 }
 
+/// The kernel with this host name; as a host name need not be an identifier, also the one with this function name. A
+/// text without kernels is left to the compiler, which says what it finds wrong.
+KernelEntry find_kernel(const MetalText& text, const std::vector<KernelEntry>& kernels, const std::string& name) {
+  for (const KernelEntry& kernel : kernels)
+    if (kernel.host_name == name) return kernel;
+  std::string known;
+  for (const KernelEntry& kernel : kernels) {
+    if (kernel.expression == name) return kernel;
+    known += concat(known.empty() ? "" : ", ", kernel.host_name);
+  }
+  if (!kernels.empty())
+    throw Error(code::compile, concat(text.name(), " has no kernel ", name, "; it has: ", known));
+  return {name, name, 0, nowhere, {}, {}};
+}
+
+}  // namespace
+
 std::string translation_unit(const ProgramSpec& spec) {
-  std::string unit = concat("#include <msl.h>\n#line 1 ", quoted(spec.source_name), "\n",
-                            metal_to_cpp(spec.source, spec.source_name), "\n");
+  const MetalText text = preprocess(spec);
+  const Syntax syntax(text);
+  admit(text, syntax);
+  // Hidden, a function that the text declares and does not define fails to link. Otherwise it would be looked for
+  // among the functions of this process.
+  std::string unit = concat(swizzle_list(text), "#include <msl.h>\n#pragma GCC visibility push(hidden)\n#line 1 ",
+                            quoted(spec.source_name), "\n", lower(syntax, spec.function_constants),
+                            "\n#pragma GCC visibility pop\n");
+  const std::vector<KernelEntry> kernels = find_kernels(syntax);
+  std::vector<Reference> references;
+  for (const Kernel& kernel : spec.kernels) {
+    references.push_back(refer_to(syntax, find_kernel(text, kernels, kernel.name), references.size()));
+    if (!references.back().preparation.empty())
+      unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\n", references.back().preparation, "\n");
+  }
   // An array cannot be empty, so the table ends with an entry without a name.
   unit += "#line 1 \"kernel table\"\nstatic constexpr upgc::abi::Kernel upgc_kernels[] = {\n";
-  for (const Kernel& kernel : spec.kernels) {
-    unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\n  upgc::Thunk<&", kernel.name, ", ",
+  for (size_t k = 0; k < spec.kernels.size(); k++) {
+    const Kernel& kernel = spec.kernels[k];
+    unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\n  upgc::Thunk<", references[k].expression, ", ",
                    kernel.buffer_count());
     for (size_t i = 0; i < kernel.arguments.size(); i++) unit += ", " + argument_source(kernel, i);
     unit += concat(">::entry(\"", kernel.name, "\"),\n");

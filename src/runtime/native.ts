@@ -11,6 +11,7 @@ export interface NativeArgument {
 }
 
 export interface NativeKernel {
+  /** Its host name: `[[host_name("...")]]` where the text has one, else the name of its function. */
   readonly name: string;
   /** Threads of a threadgroup; always one-dimensional. */
   readonly threads: number;
@@ -70,7 +71,51 @@ export interface ProgramSpec {
    * follows from the seed and the number of the submission. Results of a correct program do not depend on it.
    */
   readonly shuffle?: number;
+  /** Values of the text's `[[function_constant(index)]]`; each that is not asked about needs one. */
+  readonly functionConstants?: readonly { readonly index: number; readonly value: number | boolean }[];
 }
+
+/** A parameter of a kernel as the text declares it. */
+export interface InspectedParameter {
+  readonly name: string;
+  /** `buffer`, `threadgroup` or the name of an MSL thread-position attribute. */
+  readonly kind: string;
+  /** `[[buffer(index)]]` or `[[threadgroup(index)]]`, also where Metal assigns it; 0 for thread positions. */
+  readonly index: number;
+  /** What a pointer or reference points to, or the type of a value, e.g. `float`, `uint3`, `Step`. */
+  readonly type: string;
+  /** Of a pointer or reference: `device`, `constant` or `threadgroup`. */
+  readonly addressSpace?: string;
+  /** `write` for memory that is not const. */
+  readonly access: 'read' | 'write';
+  readonly line: number;
+  readonly column: number;
+}
+
+export interface InspectedKernel {
+  /** Its host name. */
+  readonly name: string;
+  /** The function or instantiation, e.g. `softmax<float, 4>`. */
+  readonly function: string;
+  readonly parameters: readonly InspectedParameter[];
+  /** `[[max_total_threads_per_threadgroup(n)]]` */
+  readonly maxTotalThreads?: number;
+}
+
+/** What a Metal text offers to its host. */
+export interface InspectedText {
+  readonly kernels: readonly InspectedKernel[];
+  readonly functionConstants: readonly {
+    readonly name: string;
+    readonly index: number;
+    readonly type: string;
+  }[];
+  /** Whether any function of the text uses atomics. */
+  readonly usesAtomics: boolean;
+}
+
+/** As in `ProgramSpec`; the compiler runs only for text with directives of its own. */
+export type InspectOptions = Pick<ProgramSpec, 'headers' | 'cache' | 'clang'>;
 
 export interface NativeStats {
   /** Device allocations since the program was created, creation included. */
@@ -123,4 +168,9 @@ export interface NativeAddon {
   devices(): string[];
   /** Checks the spec, compiles the kernels (or finds them in the cache), allocates the arenas. */
   createProgram(device: string, spec: ProgramSpec): Promise<NativeProgram>;
+  /**
+   * Reads Metal compute text, which may be anybody's: the kernels and what they take. Fails with UPGC_COMPILE at text
+   * that is not Metal, or that kernels of this device may not contain; errors of types show in `createProgram` only.
+   */
+  inspectKernels(source: string, sourceName: string, options: InspectOptions): Promise<InspectedText>;
 }

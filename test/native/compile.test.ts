@@ -150,7 +150,7 @@ it('explains how text and plan differ', async () => {
     'the plan says `thread_position_in_grid`, but the parameter is no integer',
   );
   expect(await compile('kernel void twice(device float* x [[buffer(0), uint i) {}')).toContain(
-    'kernels.metal:1: attribute without closing ]]',
+    'kernels.metal:1:35: attribute without closing ]]',
   );
   expect(await compile('#include <cstdio>')).toContain(`'cstdio' file not found`);
   expect(await compile(double.source.replace('{', '{ volatile float big[100000]; big[i] = x[i];'))).toContain(

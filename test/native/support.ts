@@ -71,6 +71,8 @@ export interface Launch {
   /** One arena per buffer argument, with this content. */
   readonly data: readonly Data[];
   readonly simdWidth?: 1 | 32;
+  /** Values of function constants. */
+  readonly constants?: ProgramSpec['functionConstants'];
 }
 
 /** The spec of a program with one arena per buffer and the one entry `run`. */
@@ -79,6 +81,7 @@ export function launchSpec(cache: string, launch: Launch): ProgramSpec {
   return emptySpec(cache, {
     source: `#include <metal_stdlib>\nusing namespace metal;\n${launch.source}`,
     simdWidth: launch.simdWidth ?? 32,
+    ...(launch.constants && { functionConstants: launch.constants }),
     kernels: [launch.kernel],
     arenas: launch.data.map((data, i) => ({ name: `buffer${i}`, bytes: data.byteLength })),
     entries: [

@@ -1,0 +1,18 @@
+#pragma once
+
+#include "syntax.h"
+
+namespace upgc {
+
+/// Refuses what is not Metal and could reach beyond a kernel: UPGC_COMPILE with the place and what to do. The text is
+/// compiled to native code, so this is what keeps an ordinary mistake or a crude attack out of the process. It is no
+/// sandbox: a kernel that writes out of bounds is native code that writes out of bounds.
+///
+///   assembly · names of the compiler (`__...`, `_X...`) and of the runtime (`upgc...`) · attributes that are not
+///   Metal's · extern, exceptions, the heap, run-time types · directives other than #include <metal_...> and #pragma
+///
+/// It reads tokens after preprocessing, so no macro can hide one. A function that is declared and not defined does not
+/// link, see translation_unit.cc; global objects that run code when they are made do not compile, see kernel_cache.cc.
+void admit(const MetalText& text, const Syntax& syntax);
+
+}  // namespace upgc

@@ -1,0 +1,339 @@
+#include "lower.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "../error.h"
+
+namespace upgc {
+namespace {
+
+/// Where a number that Metal reads as a float and C++ as a double.
+bool lacks_suffix(std::string_view number) {
+  const bool hex = number.size() > 1 && (number[1] == 'x' || number[1] == 'X');
+  if (!hex && (number.find('.') == std::string_view::npos && number.find_first_of("eE") == std::string_view::npos))
+    return false;
+  if (hex && number.find_first_of("pP") == std::string_view::npos) return false;
+  const char last = number.back();
+  return is_digit(last) || last == '.';
+}
+
+class Lowering {
+ public:
+  Lowering(const Syntax& syntax, const ConstantValues& values)
+      : syntax_(syntax), text_(syntax.text()), source_(text_.text()), values_(values) {}
+
+  std::string result() {
+    strip_attributes();
+    drop_instantiations();
+    drop_doubles();
+    give_function_constants();
+    for (size_t i = 0; i < syntax_.code().size(); i++) {
+      if (syntax_.at(i) == "threadgroup") lower_threadgroup(i);
+      if (syntax_.code()[i].kind == TokenKind::number) lower_number(syntax_.code()[i]);
+    }
+    for (const Token& token : text_.tokens())
+      if (token.kind == TokenKind::directive) lower_pragma(token);
+    return edited();
+  }
+
+ private:
+  struct Edit {
+    size_t begin, end;
+    std::string text;
+  };
+
+  /// Spaces in place of [begin, end), with its line ends.
+  std::string blank(size_t begin, size_t end) const {
+    std::string spaces = source_.substr(begin, end - begin);
+    std::replace_if(spaces.begin(), spaces.end(), [](char c) { return c != '\n'; }, ' ');
+    return spaces;
+  }
+
+  /// Puts `text` at `begin` and spaces up to `end`. Longer text moves what follows it on the line.
+  void replace(size_t begin, size_t end, const std::string& text) {
+    const std::string spaces = blank(begin, end);
+    const size_t lines = spaces.find('\n');
+    const size_t room = std::min(text.size(), lines == std::string::npos ? spaces.size() : lines);
+    edits_.push_back({begin, end, text + spaces.substr(room)});
+  }
+
+  void drop(size_t begin, size_t end) {
+    const size_t first = syntax_.code()[begin].begin, last = syntax_.code()[end - 1].end;
+    dropped_.push_back({first, last, blank(first, last)});
+  }
+
+  /// The text with all edits; those within a dropped part are void.
+  std::string edited() {
+    const auto by_place = [](const Edit& a, const Edit& b) { return a.begin < b.begin; };
+    std::stable_sort(edits_.begin(), edits_.end(), by_place);
+    std::stable_sort(dropped_.begin(), dropped_.end(), by_place);
+    std::vector<Edit> all;
+    std::merge(dropped_.begin(), dropped_.end(), edits_.begin(), edits_.end(), std::back_inserter(all), by_place);
+    std::string result;
+    size_t at = 0;
+    for (const Edit& edit : all) {
+      if (edit.begin < at) continue;
+      result.append(source_, at, edit.begin - at).append(edit.text);
+      at = edit.end;
+    }
+    return result.append(source_, at, std::string::npos);
+  }
+
+  void strip_attributes() {
+    for (const AttributeList& list : syntax_.attribute_lists())
+      replace(list.begin, list.end, list.makes_kernel ? "kernel" : "");
+  }
+
+  /// The table of kernels instantiates those that the host asks for.
+  void drop_instantiations() {
+    for (const Declaration& declaration : syntax_.declarations()) {
+      if (declaration.kind != Declaration::instantiation) continue;
+      bool is_kernel = syntax_.find_attribute("kernel", declaration.head, declaration.end - 1) != nullptr;
+      for (size_t i = declaration.head; i < declaration.end; i++) is_kernel |= syntax_.at(i) == "kernel";
+      if (is_kernel) drop(declaration.begin, declaration.end);
+    }
+  }
+
+  // ---- Definitions that only address spaces tell apart
+
+  /// Tokens [begin, end) as they are off Apple, where there are no address spaces and `constant` is `const`.
+  std::string erased(size_t begin, size_t end) const {
+    std::string result;
+    for (size_t i = begin; i < end; i++) {
+      const std::string_view word = syntax_.at(i);
+      const bool constant = word == "constant" || word == "const";
+      if (word == "inline" || word == "static" || word == "METAL_FUNC" || (is_address_space(word) && !constant))
+        continue;
+      // `constant const T` is const once.
+      if (constant && result.size() >= 6 && result.compare(result.size() - 6, 6, "const ") == 0) continue;
+      result.append(constant ? "const" : word) += ' ';
+    }
+    return result;
+  }
+
+  /// A parameter without its name and default.
+  std::string erased_parameter(size_t begin, size_t end) const {
+    for (size_t i = begin; i < end; i = syntax_.behind(i))
+      if (syntax_.at(i) == "=") end = i;
+    static const std::set<std::string_view> types = {"const", "constant", "int",  "unsigned", "long", "short",
+                                                     "char",  "float",    "half", "bool",     "uint"};
+    const bool named = end - begin > 1 && syntax_.is_word_at(end - 1) && types.count(syntax_.at(end - 1)) == 0 &&
+                       syntax_.at(end - 2) != "::" && syntax_.at(end - 2) != "typename" &&
+                       !is_address_space(syntax_.at(end - 2)) && syntax_.at(end - 2) != "const";
+    return erased(begin, named ? end - 1 : end);
+  }
+
+  /// A namespace may be opened again; a class may not, so its number tells it.
+  std::string scope_key(size_t scope) const {
+    std::string key;
+    for (; scope != 0 && !syntax_.scopes()[scope].is_class; scope = syntax_.scopes()[scope].parent)
+      key = concat(syntax_.scopes()[scope].name, "::", key);
+    return concat(scope, " ", key);
+  }
+
+  /// What C++ tells functions apart by.
+  std::string signature(const Declaration& f) const {
+    std::string result = concat(scope_key(f.scope), " ", erased(f.begin, f.parameters), "(");
+    const size_t close = syntax_.partner(f.parameters);
+    for (const auto& [begin, end] : syntax_.split(f.parameters + 1, close))
+      result += erased_parameter(begin, end) + ", ";
+    for (size_t i = close + 1; i < f.body && syntax_.at(i) != ":" && syntax_.at(i) != "->"; i++)
+      if (syntax_.at(i) == "const" || (syntax_.at(i) == "constant" && syntax_.at(i - 1) == ")")) return result + ") const";
+    return result + ")";
+  }
+
+  bool mentions_address_space(const Declaration& f) const {
+    for (size_t i = f.begin; i < f.body; i++)
+      if (is_address_space(syntax_.at(i))) return true;
+    return false;
+  }
+
+  void drop_doubles() {
+    std::map<std::string, const Declaration*> seen;
+    for (const Declaration& f : syntax_.declarations()) {
+      if (f.kind != Declaration::function || f.body == nowhere || syntax_.partner(f.parameters) == nowhere) continue;
+      lower_method_qualifier(f);
+      const auto [first, is_new] = seen.emplace(signature(f), &f);
+      if (is_new || !(mentions_address_space(f) || mentions_address_space(*first->second))) continue;
+      const Token& name = syntax_.code()[f.parameters - 1];
+      const size_t first_line = syntax_.code()[first->second->parameters - 1].line;
+      if (erased(f.begin, f.end) != erased(first->second->begin, first->second->end))
+        text_.refuse(name, concat("`", text_.spelling(name), "` differs from that of line ", first_line,
+                                  " in address spaces and in its text; here, where address spaces do not tell functions "
+                                  "apart, give one another name"));
+      // Text that is the same without any address space is a mistake, for the compiler to show.
+      if (syntax_.spelled(f.begin, f.end) != syntax_.spelled(first->second->begin, first->second->end))
+        drop(f.begin, f.end);
+    }
+  }
+
+  /// `f() const constant {` would be const twice.
+  void lower_method_qualifier(const Declaration& f) {
+    for (size_t i = syntax_.partner(f.parameters) + 1; i < f.body && syntax_.at(i) != ":"; i++) {
+      if (syntax_.at(i) != "constant") continue;
+      if (syntax_.at(i - 1) == "const" || syntax_.at(i + 1) == "const")
+        replace(syntax_.code()[i].begin, syntax_.code()[i].end, "");
+    }
+  }
+
+  // ---- Function constants
+
+  void give_function_constants() {
+    const std::vector<FunctionConstant> constants = find_function_constants(syntax_);
+    std::map<std::string, bool> given;
+    for (const FunctionConstant& constant : constants) given[constant.name] = values_.count(constant.index) != 0;
+    const std::set<std::string> asked = lower_questions(given);
+    for (const FunctionConstant& constant : constants) {
+      const auto value = values_.find(constant.index);
+      const size_t end = syntax_.declarations()[constant.declaration].end - 1;
+      const Token& name = syntax_.code()[end - 1];
+      if (value == values_.end() && asked.count(constant.name) == 0)
+        text_.refuse(name, concat("function constant ", constant.name, " (", constant.index,
+                                  ") has no value; give one, or ask is_function_constant_defined(", constant.name, ")"));
+      const std::string text = literal(constant, value == values_.end() ? 0 : value->second, name);
+      replace(name.end, syntax_.code()[end].begin, " = " + text);
+    }
+  }
+
+  /// The value as C++ writes it for the constant's type.
+  std::string literal(const FunctionConstant& constant, double value, const Token& at) const {
+    struct Range {
+      double least, most;
+    };
+    static const std::map<std::string, Range> integers = {
+        {"bool", {0, 1}},           {"char", {-128, 127}},          {"uchar", {0, 255}},
+        {"short", {-32768, 32767}}, {"ushort", {0, 65535}},         {"int", {-0x1p31, 0x1p31 - 1}},
+        {"uint", {0, 0x1p32 - 1}},  {"long", {-0x1p53, 0x1p53}},    {"ulong", {0, 0x1p53}},
+        {"int8_t", {-128, 127}},    {"uint8_t", {0, 255}},          {"int16_t", {-32768, 32767}},
+        {"uint16_t", {0, 65535}},   {"int32_t", {-0x1p31, 0x1p31 - 1}}, {"uint32_t", {0, 0x1p32 - 1}},
+        {"int64_t", {-0x1p53, 0x1p53}}, {"uint64_t", {0, 0x1p53}},  {"size_t", {0, 0x1p53}},
+    };
+    const auto range = integers.find(constant.type);
+    std::ostringstream out;
+    if (range != integers.end()) {
+      if (!(value == std::floor(value) && value >= range->second.least && value <= range->second.most))
+        text_.refuse(at, concat("function constant ", constant.name, " is ", value, ", which is no ", constant.type));
+      out << int64_t(value);
+      return constant.type == "bool" ? (value != 0 ? "true" : "false") : out.str();
+    }
+    if (constant.type != "float" && constant.type != "half" && constant.type != "bfloat")
+      text_.refuse(at, concat("function constants of type ", constant.type, " are not supported; use a scalar"));
+    out.precision(9);
+    out << std::showpoint << value << 'f';
+    return constant.type == "float" ? out.str() : concat(constant.type, "(", out.str(), ")");
+  }
+
+  /// Answers is_function_constant_defined(x); returns the names asked for.
+  std::set<std::string> lower_questions(const std::map<std::string, bool>& given) {
+    std::set<std::string> asked;
+    for (size_t i = 0; i < syntax_.code().size(); i++) {
+      if (syntax_.at(i) != "is_function_constant_defined") continue;
+      const std::string name(syntax_.at(i + 2));
+      const auto found = given.find(name);
+      if (syntax_.at(i + 1) != "(" || syntax_.at(i + 3) != ")" || found == given.end())
+        text_.refuse(syntax_.code()[i], "is_function_constant_defined takes the name of a function constant");
+      replace(syntax_.code()[i].begin, syntax_.code()[i + 3].end, found->second ? "true" : "false");
+      asked.insert(name);
+    }
+    return asked;
+  }
+
+  // ---- Variables, numbers, pragmas
+
+  /// Whether the declaration behind the word at `i` makes a variable, not a pointer or reference to one.
+  bool declares_variable(size_t i) const {
+    for (i++; i < syntax_.code().size(); i = syntax_.behind(i)) {
+      const std::string_view token = syntax_.at(i);
+      if (token == "*" || token == "&") return false;
+      if (token == "(" && syntax_.at(i - 1) != "alignas") return false;
+      if (token == ";" || token == "=" || token == "[" || token == "," || token == "{") return true;
+    }
+    return false;
+  }
+
+  /// Whether a statement starts at `i`, or before words that may come first.
+  bool starts_statement(size_t i) const {
+    while (i > 0) {
+      const std::string_view before = syntax_.at(i - 1);
+      if (before == "const" || before == "volatile") i--;
+      else if (before == ")" && syntax_.partner(i - 1) != nowhere && syntax_.partner(i - 1) > 0 &&
+               syntax_.at(syntax_.partner(i - 1) - 1) == "alignas")
+        i = syntax_.partner(i - 1) - 1;
+      else return before == ";" || before == "{" || before == "}" || before == ":";
+    }
+    return true;
+  }
+
+  void lower_threadgroup(size_t i) {
+    if (!starts_statement(i) || !declares_variable(i)) return;
+    const Token& word = syntax_.code()[i];
+    if (syntax_.at(i + 1) != "alignas" || syntax_.at(i + 2) != "(" || syntax_.partner(i + 2) == nowhere) {
+      replace(word.begin, word.end, "upgc_shared");
+      return;
+    }
+    // C++ wants alignas before the words of the declaration.
+    const size_t end = syntax_.code()[syntax_.partner(i + 2)].end, alignment = syntax_.code()[i + 1].begin;
+    replace(word.begin, end, concat(source_.substr(alignment, end - alignment), " upgc_shared"));
+  }
+
+  void lower_number(const Token& token) {
+    const std::string_view number = text_.spelling(token);
+    if (!lacks_suffix(number)) return;
+    const size_t size = number.size();
+    const char next = token.end < source_.size() ? source_[token.end] : '\0';
+    const bool plain = number.find_first_of("eExX'") == std::string_view::npos;
+    if (next == ' ') {
+      edits_.push_back({token.end, token.end + 1, "f"});
+    } else if (plain && size > 2 && number[0] == '0' && number[1] == '.') {
+      edits_.push_back({token.begin, token.end, concat(number.substr(1), "f")});
+    } else if (plain && size > 2 && number.back() == '0' && number.find('.') != std::string_view::npos) {
+      edits_.push_back({token.end - 1, token.end, "f"});
+    } else {
+      edits_.push_back({token.end, token.end, "f"});
+    }
+  }
+
+  void lower_pragma(const Token& token) {
+    const std::string_view line = text_.spelling(token);
+    const size_t at = line.find("unroll(");
+    if (at == std::string_view::npos || line.find("clang") != std::string_view::npos) return;
+    const std::string_view argument = line.substr(at + 7, line.find(')') == std::string_view::npos ? 0 : line.find(')') - at - 7);
+    if (argument == "full" || argument == "enable") replace(token.begin, token.end, "#pragma unroll");
+    if (argument == "disable") replace(token.begin, token.end, "#pragma nounroll");
+  }
+
+  const Syntax& syntax_;
+  const MetalText& text_;
+  const std::string& source_;
+  const ConstantValues& values_;
+  std::vector<Edit> edits_;
+  std::vector<Edit> dropped_;
+};
+
+/// Whether `word` selects 2 to 4 components of a vector, out of xyzw or rgba.
+bool is_swizzle(std::string_view word) {
+  return word.size() >= 2 && word.size() <= 4 &&
+         (word.find_first_not_of("xyzw") == std::string_view::npos ||
+          word.find_first_not_of("rgba") == std::string_view::npos);
+}
+
+}  // namespace
+
+std::string lower(const Syntax& syntax, const ConstantValues& values) { return Lowering(syntax, values).result(); }
+
+std::string swizzle_list(const MetalText& text) {
+  std::set<std::string> swizzles;
+  const std::vector<Token>& tokens = text.tokens();
+  for (size_t i = 1; i < tokens.size(); i++) {
+    const std::string_view before = text.spelling(tokens[i - 1]), word = text.spelling(tokens[i]);
+    if ((before == "." || before == "->") && is_swizzle(word)) swizzles.emplace(word);
+  }
+  std::string list;
+  for (const std::string& swizzle : swizzles) list += concat(" M(", swizzle, ")");
+  return list.empty() ? "" : concat("#define UPGC_SWIZZLES(M)", list, "\n");
+}
+
+}  // namespace upgc

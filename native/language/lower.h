@@ -1,0 +1,28 @@
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "kernels.h"
+
+namespace upgc {
+
+/// What the host gives for function constants, by index.
+using ConstantValues = std::map<uint64_t, double>;
+
+/// The text as C++ can read it, with every line where it was, and columns too but for what the last rule says:
+///   - `[[...]]` become spaces, but for `[[kernel]]`, which becomes `kernel`; explicit instantiations of kernels too;
+///   - `threadgroup` before a variable, as opposed to a pointer or reference, becomes `upgc_shared`;
+///   - function constants get their values;
+///   - definitions that differ from an earlier one only in address spaces become spaces when they are the same text;
+///   - `#pragma unroll(full)` and its kin lose what clang does not know;
+///   - floating-point literals without suffix get the f that Metal reads into them: in place of a 0 or a space nearby
+///     where there is one.
+/// UPGC_COMPILE for what cannot be said in C++.
+std::string lower(const Syntax& syntax, const ConstantValues& values);
+
+/// `#define UPGC_SWIZZLES(M) M(xy) M(wzyx)` and a line's end: the swizzles of several components in the text; nothing
+/// when there are none. Headers define no others: all 1360 would take longer to compile than most kernels.
+std::string swizzle_list(const MetalText& text);
+
+}  // namespace upgc
