@@ -214,12 +214,12 @@ struct make_signed {
   using type = typename detail::Signedness<T>::make_signed;
 };
 template <class T>
-using make_signed_t = typename make_signed<T>::type;
+using make_signed_t = typename detail::Signedness<T>::make_signed;
 template <class T>
 struct make_unsigned {
   using type = typename detail::Signedness<T>::make_unsigned;
 };
 template <class T>
-using make_unsigned_t = typename make_unsigned<T>::type;
+using make_unsigned_t = typename detail::Signedness<T>::make_unsigned;
 
 }  // namespace metal
