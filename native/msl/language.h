@@ -3,6 +3,9 @@
 
 #define __METAL__ 1
 #define __METAL_VERSION__ 310
+#define __METAL_MACOS__ 1
+#define __HAVE_BFLOAT__ 1
+#define __HAVE_SIMDGROUP_MATRIX__ 1
 
 #define METAL_FUNC inline __attribute__((always_inline))
 #define kernel static inline __attribute__((always_inline))

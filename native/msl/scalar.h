@@ -1,5 +1,7 @@
-// Scalar types, the few type traits that kernels and these headers need, and as_type.
+// Scalar types, their literals, and as_type.
 #pragma once
+
+#include "type_traits.h"
 
 #define UPGC_INLINE inline __attribute__((always_inline))
 
@@ -8,8 +10,6 @@ using ushort = unsigned short;
 using uint = unsigned int;
 using ulong = unsigned long;
 using half = _Float16;
-using size_t = __SIZE_TYPE__;
-using ptrdiff_t = __PTRDIFF_TYPE__;
 using int8_t = signed char;
 using int16_t = short;
 using int32_t = int;
@@ -25,54 +25,31 @@ constexpr half operator""h(unsigned long long value) { return half(value); }
 namespace metal {
 
 using ::half;
-using ::ptrdiff_t;
-using ::size_t;
+using ::int16_t;
+using ::int32_t;
+using ::int64_t;
+using ::int8_t;
 using ::uchar;
 using ::uint;
+using ::uint16_t;
+using ::uint32_t;
+using ::uint64_t;
+using ::uint8_t;
 using ::ulong;
 using ::ushort;
 
-template <class A, class B>
-constexpr bool is_same_v = __is_same(A, B);
-template <class T>
-constexpr bool is_integral_v = __is_integral(T);
-template <class T>
-constexpr bool is_floating_point_v = __is_same(T, float) || __is_same(T, half);
-
-template <bool condition, class T = void>
-struct enable_if {};
-template <class T>
-struct enable_if<true, T> {
-  using type = T;
-};
-template <bool condition, class T = void>
-using enable_if_t = typename enable_if<condition, T>::type;
-
-template <bool condition, class T, class F>
-struct conditional {
-  using type = T;
-};
-template <class T, class F>
-struct conditional<false, T, F> {
-  using type = F;
-};
-template <bool condition, class T, class F>
-using conditional_t = typename conditional<condition, T, F>::type;
-
-/// Keeps a parameter out of template argument deduction, so that scalars convert to the vector's element type.
-template <class T>
-struct type_identity {
-  using type = T;
-};
-template <class T>
-using type_identity_t = typename type_identity<T>::type;
-
 /// The same bits as another type of the same size.
 template <class To, class From>
-UPGC_INLINE To as_type(From from) {
+UPGC_INLINE constexpr To as_type(From from) {
   static_assert(sizeof(To) == sizeof(From), "as_type: the two types must have the same size");
   return __builtin_bit_cast(To, from);
 }
+
+/// A value that is the same in all threads: nothing to know here.
+template <class T>
+using uniform = T;
+template <class T>
+UPGC_INLINE constexpr T make_uniform(T value) { return value; }
 
 }  // namespace metal
 

@@ -120,6 +120,14 @@ inline void combine_ballot(abi::Slot* slots, unsigned active) {
   for (unsigned i = 0; i < operands.count; i++) store(slots[operands.lane[i]], bits);
 }
 
+/// Does the same in every quad, the four lanes from a multiple of 4 on.
+template <abi::Combine combine>
+void by_quads(abi::Slot* slots, unsigned active) {
+  UPGC_SCALAR_LOOP
+  for (unsigned quad = 0xfu; quad != 0; quad <<= 4)
+    if ((active & quad) != 0) combine(slots, active & quad);
+}
+
 #undef UPGC_SCALAR_LOOP
 
 /// Only waits: simdgroup_barrier.
@@ -133,6 +141,31 @@ UPGC_INLINE unsigned lane_index() {
   return 0;
 #endif
 }
+
+struct Simdgroup {
+  static constexpr unsigned width = simd_width;
+  /// `combine`, for one group, as what a rendezvous of the simdgroup calls.
+  template <abi::Combine combine>
+  static constexpr abi::Combine whole = combine;
+  /// This thread's index in the group.
+  static UPGC_INLINE unsigned index() { return lane_index(); }
+  /// The lane of the simdgroup that has this index in the group; none when the index is too large.
+  static UPGC_INLINE unsigned lane(unsigned index) { return index; }
+  /// The bits of the group's lanes, from bit 0 on, of one bit per lane of the simdgroup.
+  static UPGC_INLINE ulong own_bits(ulong bits) { return bits; }
+};
+
+/// In a simdgroup of one thread a quad is one thread as well.
+struct Quad {
+  static constexpr unsigned width = simd_width == 1 ? 1 : 4;
+  template <abi::Combine combine>
+  static constexpr abi::Combine whole = by_quads<combine>;
+  static UPGC_INLINE unsigned index() { return lane_index() % width; }
+  static UPGC_INLINE unsigned lane(unsigned index) {
+    return index < width ? lane_index() / width * width + index : unsigned(abi::max_simd_width);
+  }
+  static UPGC_INLINE ulong own_bits(ulong bits) { return bits >> lane_index() / width * width; }
+};
 
 #define UPGC_OPERATION(name, expression, identity_expression) \
   struct name {                                               \
@@ -167,6 +200,7 @@ enum class mem_flags : uint {
   mem_object_data = 16
 };
 constexpr mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(uint(a) | uint(b)); }
+constexpr mem_flags operator&(mem_flags a, mem_flags b) { return mem_flags(uint(a) & uint(b)); }
 
 UPGC_INLINE void threadgroup_barrier(mem_flags, [[maybe_unused]] UPGC_SITE) {
 #if UPGC_SIMD_WIDTH != 1
@@ -175,81 +209,126 @@ UPGC_INLINE void threadgroup_barrier(mem_flags, [[maybe_unused]] UPGC_SITE) {
 }
 UPGC_INLINE void simdgroup_barrier(mem_flags, UPGC_SITE) { upgc::rendezvous(upgc::combine_nothing, 0, 0, site); }
 
-#define UPGC_REDUCTION(name, Operation)                                                        \
-  template <class T>                                                                           \
-  UPGC_INLINE T name(T value, UPGC_SITE) {                                                     \
-    return upgc::rendezvous(upgc::combine_reduction<T, upgc::Operation>, value, 0, site);      \
-  }
-UPGC_REDUCTION(simd_sum, Sum)
-UPGC_REDUCTION(simd_product, Product)
-UPGC_REDUCTION(simd_min, Minimum)
-UPGC_REDUCTION(simd_max, Maximum)
-UPGC_REDUCTION(simd_and, And)
-UPGC_REDUCTION(simd_or, Or)
-UPGC_REDUCTION(simd_xor, Xor)
-#undef UPGC_REDUCTION
-
-#define UPGC_PREFIX(name, Operation)                                                                     \
-  template <class T>                                                                                     \
-  UPGC_INLINE T simd_prefix_inclusive_##name(T value, UPGC_SITE) {                                       \
-    return upgc::rendezvous(upgc::combine_prefix<T, upgc::Operation, true>, value, 0, site);             \
-  }                                                                                                      \
-  template <class T>                                                                                     \
-  UPGC_INLINE T simd_prefix_exclusive_##name(T value, UPGC_SITE) {                                       \
-    if constexpr (upgc::simd_width == 1) return upgc::Operation::identity<T>();                          \
-    else return upgc::rendezvous(upgc::combine_prefix<T, upgc::Operation, false>, value, 0, site);       \
-  }
-UPGC_PREFIX(sum, Sum)
-UPGC_PREFIX(product, Product)
-#undef UPGC_PREFIX
-
-template <class T>
-UPGC_INLINE T simd_shuffle(T value, ushort lane, UPGC_SITE) {
-  return upgc::rendezvous(upgc::combine_shuffle<T>, value, lane, site);
-}
-template <class T>
-UPGC_INLINE T simd_broadcast(T value, ushort lane, UPGC_SITE) {
-  return upgc::rendezvous(upgc::combine_shuffle<T>, value, lane, site);
-}
-template <class T>
-UPGC_INLINE T simd_shuffle_xor(T value, ushort mask, UPGC_SITE) {
-  return upgc::rendezvous(upgc::combine_shuffle<T>, value, upgc::lane_index() ^ mask, site);
-}
-// Lanes whose source falls off the end keep their value.
-template <class T>
-UPGC_INLINE T simd_shuffle_up(T value, ushort delta, UPGC_SITE) {
-  return upgc::rendezvous(upgc::combine_shuffle<T>, value, upgc::lane_index() - delta, site);
-}
-template <class T>
-UPGC_INLINE T simd_shuffle_down(T value, ushort delta, UPGC_SITE) {
-  return upgc::rendezvous(upgc::combine_shuffle<T>, value, upgc::lane_index() + delta, site);
-}
-template <class T>
-UPGC_INLINE T simd_broadcast_first(T value, UPGC_SITE) {
-  return upgc::rendezvous(upgc::combine_broadcast_first<T>, value, 0, site);
-}
-
-/// What simd_ballot returns: one bit per lane of the simdgroup.
-struct simd_vote {
+/// What simd_ballot and quad_ballot return: one bit per lane of the group.
+template <class Group>
+struct upgc_vote {
   using vote_t = ulong;
-  UPGC_INLINE explicit constexpr simd_vote(vote_t bits) : bits(bits) {}
+  UPGC_INLINE explicit constexpr upgc_vote(vote_t bits = 0) : bits(bits) {}
   UPGC_INLINE explicit constexpr operator vote_t() const { return bits; }
   UPGC_INLINE constexpr bool any() const { return bits != 0; }
-  UPGC_INLINE constexpr bool all() const { return bits == (1ul << upgc::simd_width) - 1; }
+  UPGC_INLINE constexpr bool all() const { return bits == (1ul << Group::width) - 1; }
 
  private:
   vote_t bits;
 };
+using simd_vote = upgc_vote<upgc::Simdgroup>;
+using quad_vote = upgc_vote<upgc::Quad>;
 
-UPGC_INLINE simd_vote simd_ballot(bool predicate, UPGC_SITE) {
-  return simd_vote(upgc::rendezvous(upgc::combine_ballot, ulong(predicate), 0, site));
-}
-UPGC_INLINE simd_vote simd_active_threads_mask(UPGC_SITE) { return simd_ballot(true, site); }
-UPGC_INLINE bool simd_any(bool predicate, UPGC_SITE) { return ulong(simd_ballot(predicate, site)) != 0; }
-UPGC_INLINE bool simd_all(bool predicate, UPGC_SITE) { return ulong(simd_ballot(!predicate, site)) == 0; }
-UPGC_INLINE bool simd_is_first(UPGC_SITE) {
-  return uint(__builtin_ctzl(ulong(simd_ballot(true, site)))) == upgc::lane_index();
-}
+#define UPGC_RENDEZVOUS(Group, combine, ...) upgc::rendezvous(upgc::Group::whole<combine>, __VA_ARGS__, site)
+
+#define UPGC_REDUCTION(name, Group, Operation)                                                                  \
+  template <class T>                                                                                            \
+  UPGC_INLINE T name(T value, UPGC_SITE) {                                                                      \
+    return UPGC_RENDEZVOUS(Group, (upgc::combine_reduction<T, upgc::Operation>), value, 0);                     \
+  }
+
+#define UPGC_PREFIX(group, Group, function, Operation)                                                          \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_prefix_inclusive_##function(T value, UPGC_SITE) {                                       \
+    return UPGC_RENDEZVOUS(Group, (upgc::combine_prefix<T, upgc::Operation, true>), value, 0);                  \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_prefix_exclusive_##function(T value, UPGC_SITE) {                                       \
+    if constexpr (upgc::simd_width == 1) return upgc::Operation::identity<T>();                                 \
+    else return UPGC_RENDEZVOUS(Group, (upgc::combine_prefix<T, upgc::Operation, false>), value, 0);            \
+  }
+
+// Everything that Metal has for simdgroups and for quads. Lanes whose source of a shuffle falls off the end keep their
+// value. Of shuffle_and_fill each lane reads one value, its source's `data` or, past the end, that lane's `filling`; so
+// each lane sends the one of the two that is wanted of it.
+#define UPGC_GROUP_FUNCTIONS(group, Group)                                                                      \
+  UPGC_REDUCTION(group##_sum, Group, Sum)                                                                       \
+  UPGC_REDUCTION(group##_product, Group, Product)                                                               \
+  UPGC_REDUCTION(group##_min, Group, Minimum)                                                                   \
+  UPGC_REDUCTION(group##_max, Group, Maximum)                                                                   \
+  UPGC_REDUCTION(group##_and, Group, And)                                                                       \
+  UPGC_REDUCTION(group##_or, Group, Or)                                                                         \
+  UPGC_REDUCTION(group##_xor, Group, Xor)                                                                       \
+  UPGC_PREFIX(group, Group, sum, Sum)                                                                           \
+  UPGC_PREFIX(group, Group, product, Product)                                                                   \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_shuffle(T value, ushort lane, UPGC_SITE) {                                              \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_shuffle<T>, value, upgc::Group::lane(lane));                    \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_broadcast(T value, ushort lane, UPGC_SITE) {                                            \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_shuffle<T>, value, upgc::Group::lane(lane));                    \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_broadcast_first(T value, UPGC_SITE) {                                                   \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_broadcast_first<T>, value, 0);                                  \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_shuffle_xor(T value, ushort mask, UPGC_SITE) {                                          \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_shuffle<T>, value, upgc::lane_index() ^ mask);                  \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_shuffle_up(T value, ushort delta, UPGC_SITE) {                                          \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_shuffle<T>, value,                                              \
+                           upgc::Group::lane(upgc::Group::index() - delta));                                    \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_shuffle_down(T value, ushort delta, UPGC_SITE) {                                        \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_shuffle<T>, value,                                              \
+                           upgc::Group::lane(upgc::Group::index() + delta));                                    \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_shuffle_rotate_up(T value, ushort delta, UPGC_SITE) {                                   \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_shuffle<T>, value,                                              \
+                           upgc::Group::lane((upgc::Group::index() - delta) % upgc::Group::width));             \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_shuffle_rotate_down(T value, ushort delta, UPGC_SITE) {                                 \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_shuffle<T>, value,                                              \
+                           upgc::Group::lane((upgc::Group::index() + delta) % upgc::Group::width));             \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_shuffle_and_fill_up(T data, type_identity_t<T> filling, ushort delta,                   \
+                                            ushort modulo = upgc::Group::width, UPGC_SITE) {                    \
+    const unsigned width = min(unsigned(modulo), upgc::Group::width);                                           \
+    const unsigned index = upgc::Group::index() % width;                                                        \
+    const T sent = index + delta < width ? data : filling;                                                      \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_shuffle<T>, sent,                                               \
+                           upgc::lane_index() - index + (index - delta) % width);                               \
+  }                                                                                                             \
+  template <class T>                                                                                            \
+  UPGC_INLINE T group##_shuffle_and_fill_down(T data, type_identity_t<T> filling, ushort delta,                 \
+                                              ushort modulo = upgc::Group::width, UPGC_SITE) {                  \
+    const unsigned width = min(unsigned(modulo), upgc::Group::width);                                           \
+    const unsigned index = upgc::Group::index() % width;                                                        \
+    const T sent = index < delta ? filling : data;                                                              \
+    return UPGC_RENDEZVOUS(Group, upgc::combine_shuffle<T>, sent,                                               \
+                           upgc::lane_index() - index + (index + delta) % width);                               \
+  }                                                                                                             \
+  UPGC_INLINE group##_vote group##_ballot(bool predicate, UPGC_SITE) {                                          \
+    const ulong bits = UPGC_RENDEZVOUS(Group, upgc::combine_ballot, ulong(predicate), 0);                       \
+    return group##_vote(upgc::Group::own_bits(bits));                                                           \
+  }                                                                                                             \
+  UPGC_INLINE group##_vote group##_active_threads_mask(UPGC_SITE) { return group##_ballot(true, site); }        \
+  UPGC_INLINE bool group##_any(bool predicate, UPGC_SITE) { return ulong(group##_ballot(predicate, site)) != 0; }   \
+  UPGC_INLINE bool group##_all(bool predicate, UPGC_SITE) { return ulong(group##_ballot(!predicate, site)) == 0; }  \
+  UPGC_INLINE bool group##_is_first(UPGC_SITE) {                                                                \
+    return uint(__builtin_ctzl(ulong(group##_ballot(true, site)))) == upgc::Group::index();                     \
+  }
+
+UPGC_GROUP_FUNCTIONS(simd, Simdgroup)
+#ifdef UPGC_USES_QUAD
+UPGC_GROUP_FUNCTIONS(quad, Quad)
+#endif
+#undef UPGC_GROUP_FUNCTIONS
+#undef UPGC_PREFIX
+#undef UPGC_REDUCTION
+#undef UPGC_RENDEZVOUS
 
 }  // namespace metal
 #undef UPGC_SITE

@@ -1,5 +1,6 @@
-// vec<T, N>: Metal's float2 ... ulong4. No swizzles beyond single components: emitted kernels use none, and they
-// are most of what makes a vector header slow to compile.
+// vec<T, N>: Metal's float2 ... bfloat4, over clang's ext_vector. Swizzles of two and more components are properties; they
+// are most of what would make this header slow to compile, so only those that the text uses exist: the loader lists them,
+// as in `#define UPGC_SWIZZLES(M) M(xyz) M(wzyx)`.
 #pragma once
 
 #include "scalar.h"
@@ -8,72 +9,225 @@ namespace metal {
 
 template <class T, int N>
 struct vec;
+template <class T, int N, class Vector>
+struct packed_vec;
+
+template <class T>
+constexpr bool is_vector_v = false;
+template <class T, int N>
+constexpr bool is_vector_v<vec<T, N>> = true;
 
 namespace detail {
-/// clang has no ext_vector of bool that is laid out like Metal's.
+
+/// What a lane holds. clang has no ext_vector of bool that is laid out like Metal's, and none of bfloat.
 template <class T>
-using lane_t = conditional_t<is_same_v<T, bool>, uchar, T>;
+using lane_t = conditional_t<is_same_v<T, bool>, uchar, conditional_t<is_same_v<T, bfloat>, ushort, T>>;
+/// What a lane is computed with.
+template <class T>
+using wide_lane_t = conditional_t<is_same_v<T, bfloat>, float, lane_t<T>>;
 template <class T, int N>
-using lanes_t = lane_t<T> __attribute__((ext_vector_type(N)));
+using ext_vector = T __attribute__((ext_vector_type(N)));
+template <class T, int N>
+using lanes_t = ext_vector<lane_t<T>, N>;
+
 /// Selects the constructor that takes raw lanes; a bare vector would also match the constructor from a scalar.
 struct from_lanes {};
+
+template <class T>
+UPGC_INLINE constexpr lane_t<T> to_lane(T value) {
+  if constexpr (is_same_v<T, bfloat>) return value.bits;
+  else return lane_t<T>(value);
+}
+template <class T>
+UPGC_INLINE constexpr T from_lane(lane_t<T> lane) {
+  if constexpr (is_same_v<T, bfloat>) return T(lane, typename T::from_bits{});
+  else return T(lane);
+}
+template <class T, int N>
+UPGC_INLINE constexpr ext_vector<wide_lane_t<T>, N> wide(lanes_t<T, N> lanes) {
+  if constexpr (is_same_v<T, bfloat>)
+    return __builtin_bit_cast(ext_vector<float, N>, __builtin_convertvector(lanes, ext_vector<uint, N>) << 16);
+  else return lanes;
+}
+template <class T, int N>
+UPGC_INLINE constexpr lanes_t<T, N> narrow(ext_vector<wide_lane_t<T>, N> lanes) {
+  if constexpr (is_same_v<T, bfloat>) {
+    ext_vector<ushort, N> result;
+    for (int i = 0; i < N; i++) result[i] = T(lanes[i]).bits;
+    return result;
+  } else {
+    return lanes;
+  }
+}
+
+/// No value has this type: a parameter of it takes its overload out of the running.
+class Never {
+  Never();
+};
+/// A constant of type float is no constant of type bfloat, and C++ does not convert twice.
+template <class T>
+using also_from_t = conditional_t<is_same_v<T, bfloat>, float, Never>;
+
+/// How many components an argument of a constructor of vec<T, ...> stands for.
+template <class T, class Part>
+constexpr int component_count = __is_convertible_to(Part, T) ? 1 : -100;
+template <class T, int N>
+constexpr int component_count<T, vec<T, N>> = N;
+template <class T, int N, class Vector>
+constexpr int component_count<T, packed_vec<T, N, Vector>> = N;
+
+/// The component that a swizzle's `i`-th letter names; -1 behind its end.
+constexpr int component(const char* swizzle, unsigned i) {
+  for (unsigned k = 0; k <= i; k++)
+    if (swizzle[k] == 0) return -1;
+  switch (swizzle[i]) {
+    case 'x': case 'r': return 0;
+    case 'y': case 'g': return 1;
+    case 'z': case 'b': return 2;
+    default: return 3;
+  }
+}
+
+template <int a, int b, int c, int d>
+struct Swizzle {
+  static constexpr int size = c < 0 ? 2 : d < 0 ? 3 : 4;
+  static constexpr bool distinct = a != b && (c < 0 || (c != a && c != b)) && (d < 0 || (d != a && d != b && d != c));
+  static constexpr bool fits(int n) { return a < n && b < n && c < n && d < n; }
+
+  template <class T, int N>
+  static UPGC_INLINE constexpr vec<T, size> get(vec<T, N> from) {
+    static_assert(fits(N), "the vector has no such component");
+    if constexpr (!fits(N)) return vec<T, size>();
+    else if constexpr (size == 2) return {__builtin_shufflevector(from.lanes, from.lanes, a, b), from_lanes{}};
+    else if constexpr (size == 3) return {__builtin_shufflevector(from.lanes, from.lanes, a, b, c), from_lanes{}};
+    else return {__builtin_shufflevector(from.lanes, from.lanes, a, b, c, d), from_lanes{}};
+  }
+  template <class V, class T>
+  static UPGC_INLINE void put(V& to, vec<T, size> value) {
+    static_assert(fits(V::size), "the vector has no such component");
+    static_assert(distinct, "a swizzle that names a component twice cannot be assigned to");
+    to[a] = value[0];
+    to[b] = value[1];
+    if constexpr (c >= 0) to[c] = value[2];
+    if constexpr (d >= 0) to[d] = value[3];
+  }
+};
+
+#ifdef UPGC_SWIZZLES
+#define UPGC_SWIZZLE(name) \
+  using swizzle_##name = Swizzle<component(#name, 0), component(#name, 1), component(#name, 2), component(#name, 3)>;
+UPGC_SWIZZLES(UPGC_SWIZZLE)
+#undef UPGC_SWIZZLE
+#else
+#define UPGC_SWIZZLES(M)
+#endif
+
 }  // namespace detail
 
-#define UPGC_VECTOR_BINARY(op)                                   \
-  friend UPGC_INLINE constexpr vec operator op(vec a, vec b) {   \
-    return vec(a.lanes op b.lanes, detail::from_lanes{});        \
-  }                                                              \
-  UPGC_INLINE vec& operator op##=(vec b) {                       \
-    lanes = lanes op b.lanes;                                    \
-    return *this;                                                \
+#define UPGC_SWIZZLE(name)                                                                                        \
+  UPGC_INLINE constexpr vec<T, detail::swizzle_##name::size> upgc_get_##name() const {                            \
+    return detail::swizzle_##name::get(vec<T, size>(*this));                                                      \
+  }                                                                                                               \
+  UPGC_INLINE void upgc_put_##name(vec<T, detail::swizzle_##name::size> value) {                                  \
+    detail::swizzle_##name::put(*this, value);                                                                    \
+  }                                                                                                               \
+  __declspec(property(get = upgc_get_##name, put = upgc_put_##name)) vec<T, detail::swizzle_##name::size> name;
+
+// `allowed` says for which component types Metal has the operator. clang finds the others out too, but not for bool and
+// bfloat, whose lanes are integers.
+#define UPGC_VECTOR_BINARY(op, allowed)                                                                   \
+  friend UPGC_INLINE constexpr vec operator op(vec a, vec b) {                                            \
+    static_assert(allowed, "Metal has no operator " #op " for vectors of this type");                     \
+    return vec(detail::narrow<T, size>(detail::wide<T, size>(a.lanes) op detail::wide<T, size>(b.lanes)), \
+               detail::from_lanes{});                                                                     \
+  }                                                                                                       \
+  UPGC_INLINE constexpr vec& operator op##=(vec b) { return *this = *this op b; }
+
+#define UPGC_VECTOR_COMPARE(op)                                                                                   \
+  friend UPGC_INLINE constexpr vec<bool, size> operator op(vec a, vec b) {                                        \
+    return vec<bool, size>::from_mask(detail::wide<T, size>(a.lanes) op detail::wide<T, size>(b.lanes));          \
   }
 
-#define UPGC_VECTOR_COMPARE(op, left, right)                                             \
-  friend UPGC_INLINE constexpr vec<bool, size> operator op(vec a, vec b) {               \
-    return vec<bool, size>::from_mask((left) op (right));                                \
-  }
-
-// Friends of a class template are compiled only when used, so `%` on float vectors costs nothing and stays an error.
+// Friends of a class template are compiled only when used.
 #define UPGC_VECTOR_MEMBERS(N)                                                                              \
+  using value_type = T;                                                                                     \
   static constexpr int size = N;                                                                            \
   using Lanes = detail::lanes_t<T, N>;                                                                      \
   vec() = default;                                                                                          \
   UPGC_INLINE constexpr vec(Lanes raw, detail::from_lanes) : lanes(raw) {}                                  \
-  UPGC_INLINE constexpr vec(T all) : lanes(detail::lane_t<T>(all)) {}                                       \
+  UPGC_INLINE constexpr vec(T all) : lanes(detail::to_lane<T>(all)) {}                                      \
+  UPGC_INLINE constexpr vec(detail::also_from_t<T> all) : vec(T(all)) {}                                    \
   template <class U>                                                                                        \
   UPGC_INLINE constexpr explicit vec(vec<U, N> other) : lanes(converted(other)) {}                          \
+  /* From scalars and shorter vectors; all scalars are below. */                                            \
+  template <class A, class B, class... Rest,                                                                \
+            class = enable_if_t<(detail::component_count<T, A> + ... + detail::component_count<T, Rest>) +  \
+                                    detail::component_count<T, B> == N>>                                    \
+  UPGC_INLINE vec(A a, B b, Rest... rest) {                                                                 \
+    int at = 0;                                                                                             \
+    append(at, a);                                                                                          \
+    append(at, b);                                                                                          \
+    (append(at, rest), ...);                                                                                \
+  }                                                                                                         \
+  template <class Part>                                                                                     \
+  UPGC_INLINE void append(int& at, Part part) {                                                             \
+    if constexpr (__is_convertible_to(Part, T)) (*this)[at++] = T(part);                                    \
+    else for (int i = 0; i < Part::size; i++) (*this)[at++] = part[i];                                      \
+  }                                                                                                         \
   template <class U>                                                                                        \
   static UPGC_INLINE constexpr Lanes converted(vec<U, N> other) {                                           \
-    if constexpr (is_same_v<T, bool>) return from_mask(other.lanes != 0).lanes;                             \
-    else return __builtin_convertvector(other.lanes, Lanes);                                                \
+    using Wide = detail::ext_vector<detail::wide_lane_t<T>, N>;                                             \
+    if constexpr (is_same_v<T, bool>) return from_mask(detail::wide<U, N>(other.lanes) != 0).lanes;         \
+    else return detail::narrow<T, N>(__builtin_convertvector(detail::wide<U, N>(other.lanes), Wide));       \
   }                                                                                                         \
   template <class Mask>                                                                                     \
   static UPGC_INLINE constexpr vec from_mask(Mask mask) {                                                   \
     return vec(__builtin_convertvector(mask, Lanes) & 1, detail::from_lanes{});                             \
   }                                                                                                         \
   UPGC_INLINE T& operator[](int i) { return (&x)[i]; }                                                      \
-  UPGC_INLINE T operator[](int i) const { return T(lanes[i]); }                                             \
-  UPGC_VECTOR_BINARY(+)                                                                                     \
-  UPGC_VECTOR_BINARY(-)                                                                                     \
-  UPGC_VECTOR_BINARY(*)                                                                                     \
-  UPGC_VECTOR_BINARY(/)                                                                                     \
-  UPGC_VECTOR_BINARY(%)                                                                                     \
-  UPGC_VECTOR_BINARY(&)                                                                                     \
-  UPGC_VECTOR_BINARY(|)                                                                                     \
-  UPGC_VECTOR_BINARY(^)                                                                                     \
-  UPGC_VECTOR_BINARY(<<)                                                                                    \
-  UPGC_VECTOR_BINARY(>>)                                                                                    \
-  UPGC_VECTOR_COMPARE(==, a.lanes, b.lanes)                                                                 \
-  UPGC_VECTOR_COMPARE(!=, a.lanes, b.lanes)                                                                 \
-  UPGC_VECTOR_COMPARE(<, a.lanes, b.lanes)                                                                  \
-  UPGC_VECTOR_COMPARE(<=, a.lanes, b.lanes)                                                                 \
-  UPGC_VECTOR_COMPARE(>, a.lanes, b.lanes)                                                                  \
-  UPGC_VECTOR_COMPARE(>=, a.lanes, b.lanes)                                                                 \
+  UPGC_INLINE constexpr T operator[](int i) const { return detail::from_lane<T>(lanes[i]); }                \
+  UPGC_VECTOR_BINARY(+, (!is_same_v<T, bool>))                                                              \
+  UPGC_VECTOR_BINARY(-, (!is_same_v<T, bool>))                                                              \
+  UPGC_VECTOR_BINARY(*, (!is_same_v<T, bool>))                                                              \
+  UPGC_VECTOR_BINARY(/, (!is_same_v<T, bool>))                                                              \
+  UPGC_VECTOR_BINARY(%, is_integral_v<T> && (!is_same_v<T, bool>))                                          \
+  UPGC_VECTOR_BINARY(&, is_integral_v<T>)                                                                   \
+  UPGC_VECTOR_BINARY(|, is_integral_v<T>)                                                                   \
+  UPGC_VECTOR_BINARY(^, is_integral_v<T>)                                                                   \
+  UPGC_VECTOR_BINARY(<<, is_integral_v<T> && (!is_same_v<T, bool>))                                         \
+  UPGC_VECTOR_BINARY(>>, is_integral_v<T> && (!is_same_v<T, bool>))                                         \
+  UPGC_VECTOR_COMPARE(==)                                                                                   \
+  UPGC_VECTOR_COMPARE(!=)                                                                                   \
+  UPGC_VECTOR_COMPARE(<)                                                                                    \
+  UPGC_VECTOR_COMPARE(<=)                                                                                   \
+  UPGC_VECTOR_COMPARE(>)                                                                                    \
+  UPGC_VECTOR_COMPARE(>=)                                                                                   \
   friend UPGC_INLINE vec<bool, N> operator&&(vec a, vec b) { return vec<bool, N>(a) & vec<bool, N>(b); }    \
   friend UPGC_INLINE vec<bool, N> operator||(vec a, vec b) { return vec<bool, N>(a) | vec<bool, N>(b); }    \
-  UPGC_INLINE constexpr vec operator-() const { return vec(-lanes, detail::from_lanes{}); }                 \
-  UPGC_INLINE constexpr vec operator~() const { return vec(~lanes, detail::from_lanes{}); }                 \
-  UPGC_INLINE constexpr vec<bool, N> operator!() const { return vec<bool, N>::from_mask(lanes == 0); }
+  UPGC_INLINE constexpr vec operator+() const { return *this; }                                             \
+  UPGC_INLINE constexpr vec operator-() const {                                                             \
+    return vec(detail::narrow<T, N>(-detail::wide<T, N>(lanes)), detail::from_lanes{});                     \
+  }                                                                                                         \
+  UPGC_INLINE constexpr vec operator~() const {                                                             \
+    static_assert(is_integral_v<T> && !is_same_v<T, bool>, "Metal has no operator ~ for vectors of this type"); \
+    return vec(~lanes, detail::from_lanes{});                                                               \
+  }                                                                                                         \
+  UPGC_INLINE constexpr vec<bool, N> operator!() const {                                                    \
+    return vec<bool, N>::from_mask(detail::wide<T, N>(lanes) == 0);                                         \
+  }                                                                                                         \
+  UPGC_INLINE constexpr vec& operator++() { return *this += T(1); }                                         \
+  UPGC_INLINE constexpr vec& operator--() { return *this -= T(1); }                                         \
+  UPGC_INLINE constexpr vec operator++(int) {                                                               \
+    const vec before = *this;                                                                               \
+    ++*this;                                                                                                \
+    return before;                                                                                          \
+  }                                                                                                         \
+  UPGC_INLINE constexpr vec operator--(int) {                                                               \
+    const vec before = *this;                                                                               \
+    --*this;                                                                                                \
+    return before;                                                                                          \
+  }                                                                                                         \
+  UPGC_SWIZZLES(UPGC_SWIZZLE)
 
 template <class T>
 struct vec<T, 2> {
@@ -82,9 +236,12 @@ struct vec<T, 2> {
     struct {
       T x, y;
     };
+    struct {
+      T r, g;
+    };
   };
   UPGC_VECTOR_MEMBERS(2)
-  UPGC_INLINE constexpr vec(T a, T b) : lanes{a, b} {}
+  UPGC_INLINE constexpr vec(T a, T b) : lanes{detail::to_lane<T>(a), detail::to_lane<T>(b)} {}
 };
 
 template <class T>
@@ -94,11 +251,13 @@ struct vec<T, 3> {
     struct {
       T x, y, z;
     };
+    struct {
+      T r, g, b;
+    };
   };
   UPGC_VECTOR_MEMBERS(3)
-  UPGC_INLINE constexpr vec(T a, T b, T c) : lanes{a, b, c} {}
-  UPGC_INLINE constexpr vec(vec<T, 2> ab, T c) : lanes{ab.lanes[0], ab.lanes[1], c} {}
-  UPGC_INLINE constexpr vec(T a, vec<T, 2> bc) : lanes{a, bc.lanes[0], bc.lanes[1]} {}
+  UPGC_INLINE constexpr vec(T a, T b, T c)
+      : lanes{detail::to_lane<T>(a), detail::to_lane<T>(b), detail::to_lane<T>(c)} {}
 };
 
 template <class T>
@@ -108,41 +267,33 @@ struct vec<T, 4> {
     struct {
       T x, y, z, w;
     };
+    struct {
+      T r, g, b, a;
+    };
   };
   UPGC_VECTOR_MEMBERS(4)
-  UPGC_INLINE constexpr vec(T a, T b, T c, T d) : lanes{a, b, c, d} {}
-  UPGC_INLINE constexpr vec(vec<T, 2> ab, T c, T d) : lanes{ab.lanes[0], ab.lanes[1], c, d} {}
-  UPGC_INLINE constexpr vec(T a, T b, vec<T, 2> cd) : lanes{a, b, cd.lanes[0], cd.lanes[1]} {}
-  UPGC_INLINE constexpr vec(vec<T, 2> ab, vec<T, 2> cd)
-      : lanes{ab.lanes[0], ab.lanes[1], cd.lanes[0], cd.lanes[1]} {}
-  UPGC_INLINE constexpr vec(vec<T, 3> abc, T d) : lanes{abc.lanes[0], abc.lanes[1], abc.lanes[2], d} {}
-  UPGC_INLINE constexpr vec(T a, vec<T, 3> bcd) : lanes{a, bcd.lanes[0], bcd.lanes[1], bcd.lanes[2]} {}
+  UPGC_INLINE constexpr vec(T a, T b, T c, T d)
+      : lanes{detail::to_lane<T>(a), detail::to_lane<T>(b), detail::to_lane<T>(c), detail::to_lane<T>(d)} {}
 };
 
 #undef UPGC_VECTOR_MEMBERS
 #undef UPGC_VECTOR_COMPARE
 #undef UPGC_VECTOR_BINARY
 
-template <class T>
-constexpr bool is_vector_v = false;
-template <class T, int N>
-constexpr bool is_vector_v<vec<T, N>> = true;
+#define UPGC_VECTOR_NAMES(T) \
+  using T##2 = vec<T, 2>;    \
+  using T##3 = vec<T, 3>;    \
+  using T##4 = vec<T, 4>;
+#define UPGC_VECTOR_TYPES(M) \
+  M(bool) M(char) M(uchar) M(short) M(ushort) M(int) M(uint) M(long) M(ulong) M(half) M(bfloat) M(float)
+UPGC_VECTOR_TYPES(UPGC_VECTOR_NAMES)
+#undef UPGC_VECTOR_NAMES
 
 }  // namespace metal
 
-#define UPGC_VECTOR_NAMES(T)        \
-  using T##2 = metal::vec<T, 2>;    \
-  using T##3 = metal::vec<T, 3>;    \
-  using T##4 = metal::vec<T, 4>;
-UPGC_VECTOR_NAMES(bool)
-UPGC_VECTOR_NAMES(char)
-UPGC_VECTOR_NAMES(uchar)
-UPGC_VECTOR_NAMES(short)
-UPGC_VECTOR_NAMES(ushort)
-UPGC_VECTOR_NAMES(int)
-UPGC_VECTOR_NAMES(uint)
-UPGC_VECTOR_NAMES(long)
-UPGC_VECTOR_NAMES(ulong)
-UPGC_VECTOR_NAMES(half)
-UPGC_VECTOR_NAMES(float)
+#define UPGC_VECTOR_NAMES(T) \
+  using metal::T##2;         \
+  using metal::T##3;         \
+  using metal::T##4;
+UPGC_VECTOR_TYPES(UPGC_VECTOR_NAMES)
 #undef UPGC_VECTOR_NAMES

@@ -30,7 +30,7 @@ export const entryPasses: readonly EntryPass[] = [
   planPool,
 ];
 
-/** The names `--dump` and `--stop-after` take; `load` is the graph as the user wrote it. */
+/** The names `--dump`, `--stop-after` and `--stage` take; `load` is the graph as the user wrote it. */
 export const stageNames: readonly string[] = [
   'load',
   'insert-kv-cache',

@@ -18,13 +18,23 @@ inline float gelu(float x) {
     return 0.5f * x * (1.0f + metal::precise::tanh(0.797884561f * (x + 0.044715f * x * x * x)));
 }
 
-/// Sum of N partial sums, N a power of two, pairwise.
+/// Sum of N partial sums, N a power of two, pairwise. The sums are spent.
 template <uint N>
 inline float pairwise_sum(thread float* partial) {
-    for (uint count = N / 2; count > 0; count /= 2)
-        for (uint j = 0; j < count; ++j) partial[j] += partial[j + count];
-    return partial[0];
+    for (uint j = 0; j < N / 2; ++j) partial[j] += partial[j + N / 2];
+    return pairwise_sum<N / 2>(partial);
 }
+template <>
+inline float pairwise_sum<1>(thread float* partial) { return partial[0]; }
+
+/// The greatest of N values, likewise.
+template <uint N>
+inline float pairwise_max(thread float* values) {
+    for (uint j = 0; j < N / 2; ++j) values[j] = metal::max(values[j], values[j + N / 2]);
+    return pairwise_max<N / 2>(values);
+}
+template <>
+inline float pairwise_max<1>(thread float* values) { return values[0]; }
 
 /// Sum over the threads of a threadgroup; `scratch` has a float for each simdgroup.
 template <uint simdgroups>
@@ -260,28 +270,23 @@ kernel void attention_parts_8_8x4x8(
     float mixed[1] = {};
     for (uint begin = start; begin < end; begin += 32) {
         float score[1];
-        float block_greatest = greatest;
         for (uint i = 0; i < 1; ++i) {
-            const uint position = begin + i * 32 + lane;
-            score[i] = -INFINITY;
-            if (position < end) {
-                device const float* key = head_keys + position * 32;
-                float partial[4] = {};
-                for (uint d = 0; d < 8; d += 4)
-                    for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
-                score[i] = pairwise_sum<4>(partial) * 0.35355338f;
-            }
-            block_greatest = metal::max(block_greatest, score[i]);
+            const uint own = begin + i * 32 + lane;
+            const uint position = metal::min(own, end - 1);
+            device const float* key = head_keys + position * 32;
+            float partial[4] = {};
+            for (uint d = 0; d < 8; d += 4)
+                for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
+            score[i] = own < end ? pairwise_sum<4>(partial) * 0.35355338f : -INFINITY;
         }
-        block_greatest = simd_max(block_greatest);
+        float power[1];
+        for (uint i = 0; i < 1; ++i) power[i] = score[i];
+        const float block_greatest = metal::max(greatest, simd_max(pairwise_max<1>(power)));
         const float keep = metal::exp(greatest - block_greatest);
         greatest = block_greatest;
-        float block_total = 0.0f;
-        for (uint i = 0; i < 1; ++i) {
-            score[i] = metal::exp(score[i] - greatest);
-            block_total += score[i];
-        }
-        total = total * keep + simd_sum(block_total);
+        for (uint i = 0; i < 1; ++i) score[i] = metal::exp(score[i] - greatest);
+        for (uint i = 0; i < 1; ++i) power[i] = score[i];
+        total = total * keep + simd_sum(pairwise_sum<1>(power));
         for (uint i = 0; i < 1; ++i) mixed[i] *= keep;
         const uint count = metal::min(32u, end - begin);
         for (uint j = 0; j < count; ++j) {
@@ -723,28 +728,23 @@ kernel void attention_8x4x8_tokens(
     float mixed[1] = {};
     for (uint begin = start; begin < end; begin += 32) {
         float score[1];
-        float block_greatest = greatest;
         for (uint i = 0; i < 1; ++i) {
-            const uint position = begin + i * 32 + lane;
-            score[i] = -INFINITY;
-            if (position < end) {
-                device const float* key = head_keys + position * 32;
-                float partial[4] = {};
-                for (uint d = 0; d < 8; d += 4)
-                    for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
-                score[i] = pairwise_sum<4>(partial) * 0.35355338f;
-            }
-            block_greatest = metal::max(block_greatest, score[i]);
+            const uint own = begin + i * 32 + lane;
+            const uint position = metal::min(own, end - 1);
+            device const float* key = head_keys + position * 32;
+            float partial[4] = {};
+            for (uint d = 0; d < 8; d += 4)
+                for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
+            score[i] = own < end ? pairwise_sum<4>(partial) * 0.35355338f : -INFINITY;
         }
-        block_greatest = simd_max(block_greatest);
+        float power[1];
+        for (uint i = 0; i < 1; ++i) power[i] = score[i];
+        const float block_greatest = metal::max(greatest, simd_max(pairwise_max<1>(power)));
         const float keep = metal::exp(greatest - block_greatest);
         greatest = block_greatest;
-        float block_total = 0.0f;
-        for (uint i = 0; i < 1; ++i) {
-            score[i] = metal::exp(score[i] - greatest);
-            block_total += score[i];
-        }
-        total = total * keep + simd_sum(block_total);
+        for (uint i = 0; i < 1; ++i) score[i] = metal::exp(score[i] - greatest);
+        for (uint i = 0; i < 1; ++i) power[i] = score[i];
+        total = total * keep + simd_sum(pairwise_sum<1>(power));
         for (uint i = 0; i < 1; ++i) mixed[i] *= keep;
         const uint count = metal::min(32u, end - begin);
         for (uint j = 0; j < count; ++j) {

@@ -21,7 +21,7 @@ export const codegenFaults: readonly Fault[] = [
     find: "access.fromPosition ? 'step.position' : ''",
     replace: "''",
     what: 'every step reads the ids of the first tokens of the text',
-    tests: ['test/runtime/session.test.ts'],
+    tests: ['test/devices/stories260k.test.ts'],
   },
   {
     file: 'src/codegen/expression.ts',

@@ -63,8 +63,8 @@ export const nativeFaults: readonly Fault[] = [
   },
   {
     file: 'native/msl/simdgroup.h',
-    find: 'value, upgc::lane_index() ^ mask, site',
-    replace: 'value, upgc::lane_index() + mask, site',
+    find: 'value, upgc::lane_index() ^ mask)',
+    replace: 'value, upgc::lane_index() + mask)',
     what: 'simd_shuffle_xor takes the value of the wrong lane',
     tests: kernels,
   },

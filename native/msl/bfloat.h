@@ -1,0 +1,119 @@
+// bfloat: the upper half of a float, computed with as one. A class, because clang's __bf16 cannot be relied on: 16 has no
+// arithmetic for it, 19 miscompiles vectors of it.
+#pragma once
+
+#include "math.h"
+
+namespace metal {
+
+/// With an integer a bfloat gives a bfloat, with a float a float. With a half no operation compiles.
+struct bfloat {
+  struct from_bits {};
+
+  bfloat() = default;
+  UPGC_INLINE constexpr bfloat(ushort bits, from_bits) : bits(bits) {}
+  UPGC_INLINE constexpr bfloat(float value) : bits(rounded(as_type<uint>(value))) {}
+  UPGC_INLINE constexpr operator float() const { return as_type<float>(uint(bits) << 16); }
+
+  ushort bits;
+
+ private:
+  /// To nearest even. A NaN stays one though its payload may lie in the lower half.
+  static UPGC_INLINE constexpr ushort rounded(uint x) {
+    const uint nearest = (x + 0x7fffu + (x >> 16 & 1u)) >> 16;
+    return ushort((x & 0x7fffffffu) > 0x7f800000u ? x >> 16 | 0x40u : nearest);
+  }
+};
+
+namespace detail {
+/// What an operation of a bfloat and a T gives.
+template <class T>
+using with_bfloat_t =
+    enable_if_t<is_integral_v<T> || is_same_v<T, float>, conditional_t<is_same_v<T, float>, float, bfloat>>;
+}  // namespace detail
+
+#define UPGC_BFLOAT_OPERATOR(op)                                                                               \
+  UPGC_INLINE constexpr bfloat operator op(bfloat a, bfloat b) { return float(a) op float(b); }                \
+  template <class T>                                                                                           \
+  UPGC_INLINE constexpr detail::with_bfloat_t<T> operator op(bfloat a, T b) { return float(a) op float(b); }   \
+  template <class T>                                                                                           \
+  UPGC_INLINE constexpr detail::with_bfloat_t<T> operator op(T a, bfloat b) { return float(a) op float(b); }   \
+  bfloat operator op(bfloat, half) = delete;                                                                   \
+  bfloat operator op(half, bfloat) = delete;                                                                   \
+  template <class T>                                                                                           \
+  UPGC_INLINE constexpr bfloat& operator op##=(bfloat& a, T b) { return a = a op b; }
+UPGC_BFLOAT_OPERATOR(+)
+UPGC_BFLOAT_OPERATOR(-)
+UPGC_BFLOAT_OPERATOR(*)
+UPGC_BFLOAT_OPERATOR(/)
+#undef UPGC_BFLOAT_OPERATOR
+
+UPGC_INLINE constexpr bfloat operator+(bfloat a) { return a; }
+UPGC_INLINE constexpr bfloat operator-(bfloat a) { return bfloat(ushort(a.bits ^ 0x8000u), bfloat::from_bits{}); }
+UPGC_INLINE constexpr bfloat& operator++(bfloat& a) { return a += 1.0f; }
+UPGC_INLINE constexpr bfloat& operator--(bfloat& a) { return a -= 1.0f; }
+UPGC_INLINE constexpr bfloat operator++(bfloat& a, int) {
+  const bfloat before = a;
+  ++a;
+  return before;
+}
+UPGC_INLINE constexpr bfloat operator--(bfloat& a, int) {
+  const bfloat before = a;
+  --a;
+  return before;
+}
+
+UPGC_FLOAT_LIMITS(bfloat, ushort, 8, 7, 2, -37, 38)
+
+static_assert(sizeof(bfloat) == 2 && alignof(bfloat) == 2);
+
+// Functions compute in float. Templates, so that those which a kernel brings along for bfloat are preferred.
+#define UPGC_BFLOAT_1(name) \
+  template <int = 0>        \
+  UPGC_INLINE bfloat name(bfloat x) { return name(float(x)); }
+#define UPGC_BFLOAT_2(name) \
+  template <int = 0>        \
+  UPGC_INLINE bfloat name(bfloat x, bfloat y) { return name(float(x), float(y)); }
+#define UPGC_BFLOAT_3(name) \
+  template <int = 0>        \
+  UPGC_INLINE bfloat name(bfloat x, bfloat y, bfloat z) { return name(float(x), float(y), float(z)); }
+UPGC_MATH_1(UPGC_BFLOAT_1)
+UPGC_MATH_2(UPGC_BFLOAT_2)
+UPGC_MATH_3(UPGC_BFLOAT_3)
+#undef UPGC_BFLOAT_3
+#undef UPGC_BFLOAT_2
+#undef UPGC_BFLOAT_1
+
+template <int = 0>
+UPGC_INLINE bfloat ldexp(bfloat x, int exponent) { return ldexp(float(x), exponent); }
+template <int = 0>
+UPGC_INLINE bfloat frexp(bfloat x, int& exponent) { return frexp(float(x), exponent); }
+template <int = 0>
+UPGC_INLINE bfloat modf(bfloat x, bfloat& whole) {
+  float wide;
+  const float rest = modf(float(x), wide);
+  whole = wide;
+  return rest;
+}
+template <int = 0>
+UPGC_INLINE bfloat sincos(bfloat x, bfloat& cosine) {
+  cosine = cos(float(x));
+  return sin(float(x));
+}
+
+}  // namespace metal
+
+using metal::bfloat;
+
+#define BFLT_DIG 2
+#define BFLT_MANT_DIG 8
+#define BFLT_MAX_10_EXP 38
+#define BFLT_MAX_EXP 128
+#define BFLT_MIN_10_EXP -37
+#define BFLT_MIN_EXP -125
+#define BFLT_MAX bfloat(0x1.fep127f)
+#define BFLT_MIN bfloat(0x1p-126f)
+#define BFLT_EPSILON bfloat(0x1p-7f)
+
+// C++ accepts only suffixes that begin with an underscore (and `h`, for hours): the loader writes `1.5_bf` for `1.5bf`.
+constexpr bfloat operator""_bf(long double value) { return bfloat(float(value)); }
