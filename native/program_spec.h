@@ -23,9 +23,11 @@ struct Argument {
 
 struct Kernel {
   std::string name;
-  uint64_t threads;
+  /// Threads of a threadgroup.
+  std::array<uint64_t, 3> threads;
   std::vector<Argument> arguments;
 
+  uint64_t thread_count() const { return threads[0] * threads[1] * threads[2]; }
   uint64_t buffer_count() const;
   /// Of all threadgroup arguments; they lie one after another.
   uint64_t threadgroup_bytes() const;
@@ -45,7 +47,10 @@ struct Binding {
 
 struct Dispatch {
   uint64_t kernel;
+  /// Threadgroups per grid.
   std::array<uint64_t, 3> grid;
+  /// Threads per grid; without it, whole threadgroups.
+  std::optional<std::array<uint64_t, 3>> grid_threads;
   std::vector<Binding> bindings;
   bool barrier;
 };

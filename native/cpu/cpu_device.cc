@@ -36,7 +36,8 @@ abi::Launch one_threadgroup(abi::Launch launch, uint64_t number) {
 
 class CpuProgram : public Program {
  public:
-  explicit CpuProgram(const ProgramSpec& spec) : module_(compile_kernels(spec)), shuffle_(spec.shuffle) {
+  explicit CpuProgram(const ProgramSpec& spec)
+      : source_name_(spec.source_name), module_(compile_kernels(spec)), shuffle_(spec.shuffle) {
     allocate_arenas(spec);
     allocate_threadgroups(spec);
     for (const Entry& entry : spec.entries) prepare(spec, entry);
@@ -77,7 +78,7 @@ class CpuProgram : public Program {
   struct Prepared {
     const abi::Kernel* kernel;
     abi::Launch launch;
-    unsigned threads;
+    unsigned threads[3];
     unsigned threadgroup_bytes;
     std::vector<void*> buffers;
   };
@@ -98,7 +99,7 @@ class CpuProgram : public Program {
     uint64_t bytes = 0, threads = 0;
     for (const Kernel& kernel : spec.kernels) {
       bytes = std::max(bytes, kernel.threadgroup_bytes());
-      threads = std::max(threads, kernel.threads);
+      threads = std::max(threads, kernel.thread_count());
     }
     threadgroup_memory_ = memory_.allocate(bytes, "threadgroup memory");
     if (spec.simd_width == 1 || spec.kernels.empty()) return;
@@ -115,7 +116,6 @@ class CpuProgram : public Program {
       const Kernel& kernel = spec.kernels[dispatch.kernel];
       Prepared& p = prepared.emplace_back();
       p.kernel = &find_kernel(module_.exports(), spec, dispatch.kernel);
-      p.threads = kernel.threads;
       p.threadgroup_bytes = kernel.threadgroup_bytes();
       for (size_t b = 0; b < dispatch.bindings.size(); b++) {
         const Binding& binding = dispatch.bindings[b];
@@ -126,8 +126,13 @@ class CpuProgram : public Program {
                              " is not const, but arena ", spec.arenas[binding.arena].name, " is a read-only file"));
         p.buffers.push_back(arenas_[binding.arena].data() + binding.offset);
       }
-      const unsigned x = dispatch.grid[0], y = dispatch.grid[1], z = dispatch.grid[2];
-      p.launch = {p.buffers.data(), threadgroup_memory_.data(), {x, y, z}, {0, 0, 0}, {x, y, z}};
+      p.launch = {p.buffers.data(), threadgroup_memory_.data(), {}, {}, {}, {}};
+      for (int axis = 0; axis < 3; axis++) {
+        const uint64_t whole = dispatch.grid[axis] * kernel.threads[axis];
+        p.threads[axis] = kernel.threads[axis];
+        p.launch.grid[axis] = p.launch.end[axis] = dispatch.grid[axis];
+        p.launch.grid_threads[axis] = dispatch.grid_threads ? (*dispatch.grid_threads)[axis] : whole;
+      }
       if (!spec.shuffle) continue;
       if (d == 0 || dispatch.barrier) epochs.emplace_back(d);
       epochs.back().append(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]);
@@ -135,8 +140,15 @@ class CpuProgram : public Program {
   }
 
   void execute(const Prepared& dispatch, const abi::Launch& launch) {
-    if (simt_) simt_->run({dispatch.kernel, &launch, dispatch.threads, dispatch.threadgroup_bytes});
-    else dispatch.kernel->run_grid(&launch);
+    const unsigned* const threads = dispatch.threads;
+    if (simt_) {
+      simt_->run({dispatch.kernel, &launch, {threads[0], threads[1], threads[2]}, dispatch.threadgroup_bytes});
+    } else if (const unsigned barrier = dispatch.kernel->run_grid(&launch)) {
+      throw Error(code::kernel, concat("kernel ", dispatch.kernel->name, ": the barrier at ",
+                                       shown_site(source_name_, barrier), " in a threadgroup of ",
+                                       threads[0] * threads[1] * threads[2],
+                                       " threads needs 32-lane mode: simdWidth 32"));
+    }
   }
 
   void run_shuffled(const PreparedEntry& entry, Random& random) {
@@ -153,6 +165,7 @@ class CpuProgram : public Program {
     }
   }
 
+  const std::string source_name_;
   Memory memory_;
   Module module_;
   std::vector<Mapping> arenas_;

@@ -109,6 +109,9 @@ std::vector<std::string> compiler_flags(const ProgramSpec& spec, const Clang& cl
   // Clang unrolls short loops before it vectorises, and cannot vectorise what `float acc[4][16]` loops become then. With
   // only tiny loops unrolled a 64 x 64 matrix-vector product runs 5 to 10 times faster and compiles in half the time.
   if (spec.simd_width == 1) flags.insert(flags.end(), {"-mllvm", "-unroll-full-max-count=4"});
+  const auto several = [](const Kernel& kernel) { return kernel.thread_count() != 1; };
+  if (spec.simd_width == 1 && std::any_of(spec.kernels.begin(), spec.kernels.end(), several))
+    flags.push_back("-DUPGC_SERIAL_THREADS");
   // Node has libm and libc loaded; a kernel module needs nothing that would have to be linked in.
   if (!clang.apple) flags.push_back("-nostdlib");
   if (clang.lld) flags.push_back("-fuse-ld=lld");

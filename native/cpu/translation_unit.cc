@@ -97,7 +97,7 @@ std::string quoted(const std::string& text) {
 
 std::string argument_source(const Kernel& kernel, size_t index) {
   const Argument& argument = kernel.arguments[index];
-  if (argument.kind == ArgumentKind::position) return concat("upgc::", argument.position, "<", kernel.threads, ">");
+  if (argument.kind == ArgumentKind::position) return concat("upgc::", argument.position);
   size_t ordinal = 0;
   uint64_t offset = 0;
   for (size_t i = 0; i < index; i++) {
@@ -139,8 +139,8 @@ std::string translation_unit(const ProgramSpec& spec) {
   // An array cannot be empty, so the table ends with an entry without a name.
   unit += "#line 1 \"kernel table\"\nstatic constexpr upgc::abi::Kernel upgc_kernels[] = {\n";
   for (const Kernel& kernel : spec.kernels) {
-    unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\n  upgc::Thunk<&", kernel.name, ", ",
-                   kernel.buffer_count());
+    unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\n  upgc::Thunk<&", kernel.name, ", upgc::Threads<",
+                   kernel.threads[0], ", ", kernel.threads[1], ", ", kernel.threads[2], ">, ", kernel.buffer_count());
     for (size_t i = 0; i < kernel.arguments.size(); i++) unit += ", " + argument_source(kernel, i);
     unit += concat(">::entry(\"", kernel.name, "\"),\n");
   }

@@ -12,8 +12,11 @@ export interface NativeArgument {
 
 export interface NativeKernel {
   readonly name: string;
-  /** Threads of a threadgroup; always one-dimensional. */
-  readonly threads: number;
+  /**
+   * Threads of a threadgroup, at most 1024 in all. With simdgroups of one lane, the threads run one after another: a
+   * kernel of several threads cannot have barriers there.
+   */
+  readonly threads: readonly [number, number, number];
   readonly arguments: readonly NativeArgument[];
 }
 
@@ -37,6 +40,11 @@ export interface NativeDispatch {
   readonly kernel: number;
   /** Threadgroups per grid. */
   readonly grid: readonly [number, number, number];
+  /**
+   * Threads per grid, when the last threadgroups of an axis are smaller: then `grid` is this divided by the threads of
+   * a threadgroup, rounded up. By default all threadgroups are whole.
+   */
+  readonly gridThreads?: readonly [number, number, number];
   /** One per `buffer` argument of the kernel, in the order of the kernel's parameter list. */
   readonly bindings: readonly NativeBinding[];
   /** Whether earlier dispatches of the entry must have finished before this one starts. */

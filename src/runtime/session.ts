@@ -348,7 +348,7 @@ export function programSpec(dir: string, plan: Plan, options: OpenOptions = {}):
     simdWidth: plan.simdWidth,
     kernels: plan.kernels.map(({ name, threads, arguments: list }) => ({
       name,
-      threads,
+      threads: [threads, 1, 1],
       arguments: list.map((argument) => ({
         kind: argument.kind,
         index: 'index' in argument ? argument.index : 0,
