@@ -119,8 +119,12 @@ std::array<uint64_t, 3> parse_extent(const Node& node) {
   return {sizes[0], sizes[1], sizes[2]};
 }
 
+/// An optional boolean.
+bool flag(const Node& node) { return !node.absent() && node.boolean(); }
+
 Kernel parse_kernel(const Node& node) {
-  return {node.at("name").string(), parse_extent(node.at("threads")), node.at("arguments").list(parse_argument)};
+  return {node.at("name").string(), parse_extent(node.at("threads")), node.at("arguments").list(parse_argument),
+          flag(node.at("sequential"))};
 }
 
 Arena parse_arena(const Node& node) {
@@ -168,6 +172,8 @@ ProgramSpec parse_program_spec(Napi::Value value) {
   if (!clang.absent()) spec.clang = clang.string();
   const Node shuffle = node.at("shuffle");
   if (!shuffle.absent()) spec.shuffle = shuffle.integer();
+  const Node threads = node.at("threads");
+  if (!threads.absent()) spec.threads = threads.integer();
   for (const char* name : {"PATH", "HOME", "TMPDIR", "SDKROOT", "DEVELOPER_DIR"})
     if (const char* setting = std::getenv(name)) spec.environment[name] = setting;
   return spec;

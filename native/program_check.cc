@@ -173,6 +173,8 @@ void check_program(const ProgramSpec& spec) {
     refuse("simdWidth is ", spec.simd_width, "; it can be 1 or 32");
   if (spec.shuffle && *spec.shuffle > UINT32_MAX)
     refuse("shuffle is ", *spec.shuffle, "; a seed is at most ", UINT32_MAX);
+  if (spec.threads < 1 || spec.threads > max_os_threads)
+    refuse("threads is ", spec.threads, "; it can be 1 to ", max_os_threads);
   check_path("sourceName", spec.source_name);
   check_path("headers", spec.headers);
   check_path("cache", spec.cache);

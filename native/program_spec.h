@@ -26,6 +26,8 @@ struct Kernel {
   /// Threads of a threadgroup.
   std::array<uint64_t, 3> threads;
   std::vector<Argument> arguments;
+  /// Whether its threadgroups must run in order.
+  bool sequential;
 
   uint64_t thread_count() const { return threads[0] * threads[1] * threads[2]; }
   uint64_t buffer_count() const;
@@ -72,6 +74,8 @@ struct ProgramSpec {
   std::optional<std::string> clang;
   /// At most 2^32 - 1.
   std::optional<uint64_t> shuffle;
+  /// OS threads that kernels run on.
+  uint64_t threads = 1;
   /// The environment variables that a compiler may see, captured on the JavaScript thread: reading the environment
   /// on a worker thread would race with `process.env` writes.
   std::map<std::string, std::string> environment;

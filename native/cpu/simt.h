@@ -52,6 +52,9 @@ class Simt {
   /// Runs the threadgroups of the launch. UPGC_KERNEL when a barrier is not reached by all threads.
   void run(const SimtDispatch& dispatch);
 
+  /// The threadgroup that ran last.
+  const unsigned* group() const { return group_; }
+
  private:
   struct Simdgroup;
 

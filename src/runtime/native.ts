@@ -18,6 +18,11 @@ export interface NativeKernel {
    */
   readonly threads: readonly [number, number, number];
   readonly arguments: readonly NativeArgument[];
+  /**
+   * Whether threadgroups must run in order, by default false: for kernels with atomics, whose results depend on the
+   * order. They run on one OS thread.
+   */
+  readonly sequential?: boolean;
 }
 
 /** One contiguous device allocation. With `file`, its content is that file, mapped read-only. */
@@ -78,6 +83,11 @@ export interface ProgramSpec {
    * follows from the seed and the number of the submission. Results of a correct program do not depend on it.
    */
   readonly shuffle?: number;
+  /**
+   * OS threads that share the threadgroups of a large dispatch, by default 1. Results are the same for any number. A
+   * shuffled program runs on one.
+   */
+  readonly threads?: number;
 }
 
 export interface NativeStats {
