@@ -118,8 +118,21 @@ Argument parse_argument(const Node& node) {
   return argument;
 }
 
+uint64_t parse_size(const Node& node) { return node.integer(); }
+
+/// [x, y, z]
+std::array<uint64_t, 3> parse_extent(const Node& node) {
+  const std::vector<uint64_t> sizes = node.list(parse_size);
+  if (sizes.size() != 3) throw Error(code::bad_plan, concat(node.path(), " must have 3 elements"));
+  return {sizes[0], sizes[1], sizes[2]};
+}
+
+/// An optional boolean.
+bool flag(const Node& node) { return !node.absent() && node.boolean(); }
+
 Kernel parse_kernel(const Node& node) {
-  return {node.at("name").string(), node.at("threads").integer(), node.at("arguments").list(parse_argument)};
+  return {node.at("name").string(), parse_extent(node.at("threads")), node.at("arguments").list(parse_argument),
+          flag(node.at("sequential"))};
 }
 
 Arena parse_arena(const Node& node) {
@@ -133,15 +146,11 @@ Binding parse_binding(const Node& node) {
   return {node.at("arena").integer(), node.at("offset").integer(), node.at("bytes").integer()};
 }
 
-uint64_t parse_size(const Node& node) { return node.integer(); }
-
 Dispatch parse_dispatch(const Node& node) {
-  const std::vector<uint64_t> grid = node.at("grid").list(parse_size);
-  if (grid.size() != 3) throw Error(code::bad_plan, concat(node.path(), ".grid must have 3 elements"));
-  return {node.at("kernel").integer(),
-          {grid[0], grid[1], grid[2]},
-          node.at("bindings").list(parse_binding),
-          node.at("barrier").boolean()};
+  const Node grid_threads = node.at("gridThreads");
+  return {node.at("kernel").integer(), parse_extent(node.at("grid")),
+          grid_threads.absent() ? std::nullopt : std::optional(parse_extent(grid_threads)),
+          node.at("bindings").list(parse_binding), node.at("barrier").boolean()};
 }
 
 Entry parse_entry(const Node& node) {
@@ -192,6 +201,8 @@ ProgramSpec parse_program_spec(Napi::Value value) {
     for (const auto& [index, value] : constants.list(parse_function_constant))
       if (!spec.function_constants.emplace(index, value).second)
         throw Error(code::bad_plan, concat("function constant ", index, " is given twice"));
+  const Node threads = node.at("threads");
+  if (!threads.absent()) spec.threads = threads.integer();
   spec.environment = compiler_environment();
   return spec;
 }

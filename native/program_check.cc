@@ -57,11 +57,22 @@ void check_argument(const Kernel& kernel, size_t index, const Argument& argument
     refuse(where(), argument.bytes, " bytes of threadgroup memory; a threadgroup has ", max_threadgroup_bytes);
 }
 
-void check_kernel(const ProgramSpec& spec, const Kernel& kernel) {
-  const uint64_t most = spec.simd_width == 1 ? 1 : max_threads;
-  if (kernel.threads < 1 || kernel.threads > most)
-    refuse("kernel ", kernel.name, " has ", kernel.threads, " threads; with simdgroups of ", spec.simd_width,
-           " it can have 1 to ", most);
+std::string shown(const std::array<uint64_t, 3>& extent) {
+  return concat(extent[0], " x ", extent[1], " x ", extent[2]);
+}
+
+/// Whether each size is at least 1, and their product at most `limit`, which is below 2^31.
+bool is_extent(const std::array<uint64_t, 3>& extent, uint64_t limit) {
+  uint64_t product = 1;
+  for (const uint64_t size : extent)
+    // Both factors stay below 2^31, so the product cannot overflow.
+    if (size < 1 || size > limit || (product *= size) > limit) return false;
+  return true;
+}
+
+void check_kernel(const Kernel& kernel) {
+  if (!is_extent(kernel.threads, max_threads))
+    refuse("kernel ", kernel.name, " has ", shown(kernel.threads), " threads; it can have 1 to ", max_threads);
   check_count(concat("arguments in kernel ", kernel.name).c_str(), kernel.arguments.size(), 64);
   std::set<std::pair<ArgumentKind, uint64_t>> seen;
   for (size_t i = 0; i < kernel.arguments.size(); i++) {
@@ -82,16 +93,20 @@ void check_dispatch(const ProgramSpec& spec, const Entry& entry, size_t index) {
            " does not exist");
   const Kernel& kernel = spec.kernels[dispatch.kernel];
   const auto where = [&] { return concat("entry ", entry.name, ", dispatch ", index, " (", kernel.name, "): "); };
-  uint64_t groups = 1;
-  for (const uint64_t size : dispatch.grid) {
-    // Both factors stay below 2^31, so the product cannot overflow.
-    if (size < 1 || size > max_grid || (groups *= size) > max_grid)
-      refuse(where(), "grid ", dispatch.grid[0], " x ", dispatch.grid[1], " x ", dispatch.grid[2],
-             " is not between 1 and ", max_grid, " threadgroups");
+  if (!is_extent(dispatch.grid, max_grid))
+    refuse(where(), "grid ", shown(dispatch.grid), " is not between 1 and ", max_grid, " threadgroups");
+  for (int axis = 0; axis < 3; axis++) {
+    const uint64_t threads = kernel.threads[axis], whole = dispatch.grid[axis] * threads;
+    const char name = "xyz"[axis];
+    if (whole > max_grid)
+      refuse(where(), dispatch.grid[axis], " threadgroups of ", threads, " threads exceed ", max_grid,
+             " threads along ", name);
+    if (!dispatch.grid_threads) continue;
+    const uint64_t grid_threads = (*dispatch.grid_threads)[axis];
+    if (grid_threads > whole || grid_threads + threads <= whole)
+      refuse(where(), grid_threads, " threads along ", name, " are not ", dispatch.grid[axis], " threadgroups of ",
+             threads);
   }
-  if (dispatch.grid[0] * kernel.threads > max_grid)
-    refuse(where(), dispatch.grid[0], " threadgroups of ", kernel.threads, " threads exceed ", max_grid,
-           " threads along x");
   if (dispatch.bindings.size() != kernel.buffer_count())
     refuse(where(), dispatch.bindings.size(), " bindings for ", kernel.buffer_count(), " buffer arguments");
   auto buffer = kernel.arguments.begin();
@@ -128,10 +143,24 @@ uint64_t Kernel::threadgroup_bytes() const {
 
 bool is_position(const std::string& name) {
   static const std::set<std::string> positions = {
-      "thread_position_in_grid",       "threadgroup_position_in_grid", "thread_position_in_threadgroup",
-      "thread_index_in_threadgroup",   "thread_index_in_simdgroup",    "simdgroup_index_in_threadgroup",
-      "simdgroups_per_threadgroup",    "threads_per_threadgroup",      "threadgroups_per_grid",
-      "threads_per_simdgroup",         "threads_per_grid"};
+      "dispatch_quadgroups_per_threadgroup",
+      "dispatch_simdgroups_per_threadgroup",
+      "dispatch_threads_per_threadgroup",
+      "quadgroup_index_in_threadgroup",
+      "quadgroups_per_threadgroup",
+      "simdgroup_index_in_threadgroup",
+      "simdgroups_per_threadgroup",
+      "thread_execution_width",
+      "thread_index_in_quadgroup",
+      "thread_index_in_simdgroup",
+      "thread_index_in_threadgroup",
+      "thread_position_in_grid",
+      "thread_position_in_threadgroup",
+      "threadgroup_position_in_grid",
+      "threadgroups_per_grid",
+      "threads_per_grid",
+      "threads_per_simdgroup",
+      "threads_per_threadgroup"};
   return positions.count(name) != 0;
 }
 
@@ -150,6 +179,8 @@ void check_program(const ProgramSpec& spec) {
     refuse("simdWidth is ", spec.simd_width, "; it can be 1 or 32");
   if (spec.shuffle && *spec.shuffle > UINT32_MAX)
     refuse("shuffle is ", *spec.shuffle, "; a seed is at most ", UINT32_MAX);
+  if (spec.threads < 1 || spec.threads > max_os_threads)
+    refuse("threads is ", spec.threads, "; it can be 1 to ", max_os_threads);
   check_paths(spec);
   check_count("kernels", spec.kernels.size(), max_kernels);
   check_count("arenas", spec.arenas.size(), max_arenas);
@@ -159,7 +190,7 @@ void check_program(const ProgramSpec& spec) {
     const Kernel& kernel = spec.kernels[i];
     if (!is_identifier(kernel.name)) refuse("the name of kernel ", i, " is not an identifier");
     if (!names.insert(kernel.name).second) refuse("the plan has two kernels named ", kernel.name);
-    check_kernel(spec, kernel);
+    check_kernel(kernel);
   }
   for (size_t i = 0; i < spec.arenas.size(); i++) {
     check_name("arena", i, spec.arenas[i].name);

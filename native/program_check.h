@@ -12,6 +12,8 @@ constexpr uint64_t max_threadgroup_bytes = 32768;
 constexpr uint64_t max_argument_index = 30;
 /// Threadgroups of a dispatch, and threads of its x axis: what fits a kernel's `uint` positions with room to spare.
 constexpr uint64_t max_grid = 0x7fffffff;
+/// OS threads of a program: as many as the largest machines have cores.
+constexpr uint64_t max_os_threads = 1024;
 /// How often one submission may run its entry. Nothing can stop it on the way, so a wild number is refused.
 constexpr uint64_t max_steps = 1 << 20;
 

@@ -23,9 +23,13 @@ struct Argument {
 
 struct Kernel {
   std::string name;
-  uint64_t threads;
+  /// Threads of a threadgroup.
+  std::array<uint64_t, 3> threads;
   std::vector<Argument> arguments;
+  /// Whether its threadgroups must run in order.
+  bool sequential;
 
+  uint64_t thread_count() const { return threads[0] * threads[1] * threads[2]; }
   uint64_t buffer_count() const;
   /// Of all threadgroup arguments; they lie one after another.
   uint64_t threadgroup_bytes() const;
@@ -45,7 +49,10 @@ struct Binding {
 
 struct Dispatch {
   uint64_t kernel;
+  /// Threadgroups per grid.
   std::array<uint64_t, 3> grid;
+  /// Threads per grid; without it, whole threadgroups.
+  std::optional<std::array<uint64_t, 3>> grid_threads;
   std::vector<Binding> bindings;
   bool barrier;
 };
@@ -69,6 +76,8 @@ struct ProgramSpec {
   std::optional<uint64_t> shuffle;
   /// By index; booleans are 0 and 1.
   std::map<uint64_t, double> function_constants;
+  /// OS threads that kernels run on.
+  uint64_t threads = 1;
   /// The environment variables that a compiler may see, captured on the JavaScript thread: reading the environment
   /// on a worker thread would race with `process.env` writes.
   std::map<std::string, std::string> environment;

@@ -12,6 +12,7 @@
 #include "module.h"
 #include "shuffled_order.h"
 #include "simt.h"
+#include "workers.h"
 
 namespace upgc {
 namespace {
@@ -22,6 +23,23 @@ const abi::Kernel& find_kernel(const abi::Module& module, const ProgramSpec& spe
   if (module.simd_width != spec.simd_width || index >= module.kernel_count || module.kernels[index].name != name)
     throw Error(code::compile, concat("the compiled module has no kernel ", name));
   return module.kernels[index];
+}
+
+// Whether a dispatch is worth sharing out is decided by how long it takes at least on one core: the time to read its
+// buffers once, and to start and end its lanes. Sharing saves half of that or more, and costs a hand-over and an answer,
+// about 1 µs together; a dispatch must save twice as much.
+constexpr double bytes_per_nanosecond = 8;
+constexpr double nanoseconds_per_lane = 25;
+constexpr double shared_nanoseconds = 4000;
+/// More shares than cores, so that a core that is slow or busy with something else takes fewer.
+constexpr uint64_t shares_per_core = 4;
+
+bool worth_sharing(const ProgramSpec& spec, const Kernel& kernel, const Dispatch& dispatch) {
+  double bytes = 0, lanes = 0;
+  for (const Binding& binding : dispatch.bindings) bytes += binding.bytes;
+  if (spec.simd_width != 1)
+    lanes = double(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]) * kernel.thread_count();
+  return bytes / bytes_per_nanosecond + lanes * nanoseconds_per_lane >= shared_nanoseconds;
 }
 
 /// The launch restricted to one threadgroup of its grid, counted x fastest.
@@ -36,9 +54,10 @@ abi::Launch one_threadgroup(abi::Launch launch, uint64_t number) {
 
 class CpuProgram : public Program {
  public:
-  explicit CpuProgram(const ProgramSpec& spec) : module_(compile_kernels(spec)), shuffle_(spec.shuffle) {
+  explicit CpuProgram(const ProgramSpec& spec)
+      : source_name_(spec.source_name), module_(compile_kernels(spec)), shuffle_(spec.shuffle) {
     allocate_arenas(spec);
-    allocate_threadgroups(spec);
+    allocate_cores(spec);
     for (const Entry& entry : spec.entries) prepare(spec, entry);
   }
 
@@ -60,10 +79,13 @@ class CpuProgram : public Program {
     if (shuffle_) random.emplace(*shuffle_, submissions_);
     submissions_++;
     const FlushDenormals flush;
-    if (simt_) simt_->prepare(module_.exports().current_lane(), random ? &*random : nullptr);
+    Core& core = cores_[0];
     for (uint64_t step = 0; step < steps; step++) {
       if (random) run_shuffled(entry, *random);
-      else for (const Prepared& dispatch : entry.dispatches) execute(dispatch, dispatch.launch);
+      else
+        for (const Prepared& dispatch : entry.dispatches)
+          if (dispatch.shares == 1) execute(core, dispatch, dispatch.launch);
+          else share_out(dispatch);
       dispatches_ += entry.dispatches.size();
     }
   }
@@ -77,9 +99,22 @@ class CpuProgram : public Program {
   struct Prepared {
     const abi::Kernel* kernel;
     abi::Launch launch;
-    unsigned threads;
+    unsigned threads[3];
     unsigned threadgroup_bytes;
     std::vector<void*> buffers;
+    /// Into how many parts of this axis of the grid it is cut; 1 when it runs on one OS thread.
+    unsigned shares;
+    int shared_axis;
+  };
+
+  /// What each OS thread has for itself.
+  struct Core {
+    /// Of a program of simdgroup width 32 only.
+    std::unique_ptr<Simt> simt;
+    Mapping threadgroup_memory;
+    /// How its first failing share of a dispatch failed, and in which threadgroup, counted x fastest.
+    std::optional<Error> error;
+    uint64_t failed_group;
   };
 
   struct PreparedEntry {
@@ -94,15 +129,19 @@ class CpuProgram : public Program {
                                    : memory_.allocate(arena.bytes, "arena " + arena.name));
   }
 
-  void allocate_threadgroups(const ProgramSpec& spec) {
+  void allocate_cores(const ProgramSpec& spec) {
     uint64_t bytes = 0, threads = 0;
     for (const Kernel& kernel : spec.kernels) {
       bytes = std::max(bytes, kernel.threadgroup_bytes());
-      threads = std::max(threads, kernel.threads);
+      threads = std::max(threads, kernel.thread_count());
     }
-    threadgroup_memory_ = memory_.allocate(bytes, "threadgroup memory");
-    if (spec.simd_width == 1 || spec.kernels.empty()) return;
-    simt_.emplace(memory_, threads, spec.source_name);
+    cores_.resize(spec.shuffle ? 1 : spec.threads);
+    for (Core& core : cores_) {
+      core.threadgroup_memory = memory_.allocate(bytes, "threadgroup memory");
+      if (spec.simd_width != 1 && !spec.kernels.empty())
+        core.simt = std::make_unique<Simt>(memory_, threads, spec.source_name);
+    }
+    workers_.emplace(cores_.size() - 1);
     const abi::Hooks hooks = Simt::hooks();
     module_.exports().bind(&hooks);
   }
@@ -115,7 +154,6 @@ class CpuProgram : public Program {
       const Kernel& kernel = spec.kernels[dispatch.kernel];
       Prepared& p = prepared.emplace_back();
       p.kernel = &find_kernel(module_.exports(), spec, dispatch.kernel);
-      p.threads = kernel.threads;
       p.threadgroup_bytes = kernel.threadgroup_bytes();
       for (size_t b = 0; b < dispatch.bindings.size(); b++) {
         const Binding& binding = dispatch.bindings[b];
@@ -126,38 +164,89 @@ class CpuProgram : public Program {
                              " is not const, but arena ", spec.arenas[binding.arena].name, " is a read-only file"));
         p.buffers.push_back(arenas_[binding.arena].data() + binding.offset);
       }
-      const unsigned x = dispatch.grid[0], y = dispatch.grid[1], z = dispatch.grid[2];
-      p.launch = {p.buffers.data(), threadgroup_memory_.data(), {x, y, z}, {0, 0, 0}, {x, y, z}};
+      p.launch = {p.buffers.data(), cores_[0].threadgroup_memory.data(), {}, {}, {}, {}};
+      for (int axis = 0; axis < 3; axis++) {
+        const uint64_t whole = dispatch.grid[axis] * kernel.threads[axis];
+        p.threads[axis] = kernel.threads[axis];
+        p.launch.grid[axis] = p.launch.end[axis] = dispatch.grid[axis];
+        p.launch.grid_threads[axis] = dispatch.grid_threads ? (*dispatch.grid_threads)[axis] : whole;
+      }
+      const auto& grid = dispatch.grid;
+      p.shared_axis = std::max_element(grid.begin(), grid.end()) - grid.begin();
+      const bool share = !kernel.sequential && worth_sharing(spec, kernel, dispatch);
+      const uint64_t most = cores_.size() == 1 ? 1 : shares_per_core * cores_.size();
+      p.shares = share ? std::min(most, grid[p.shared_axis]) : 1;
       if (!spec.shuffle) continue;
       if (d == 0 || dispatch.barrier) epochs.emplace_back(d);
       epochs.back().append(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]);
     }
   }
 
-  void execute(const Prepared& dispatch, const abi::Launch& launch) {
-    if (simt_) simt_->run({dispatch.kernel, &launch, dispatch.threads, dispatch.threadgroup_bytes});
-    else dispatch.kernel->run_grid(&launch);
+  /// Runs the threadgroups of the launch on the calling OS thread.
+  void execute(Core& core, const Prepared& dispatch, const abi::Launch& launch, Random* random = nullptr) {
+    const unsigned* const threads = dispatch.threads;
+    if (core.simt) {
+      core.simt->prepare(module_.exports().current_lane(), random);
+      core.simt->run({dispatch.kernel, &launch, {threads[0], threads[1], threads[2]}, dispatch.threadgroup_bytes});
+    } else if (const unsigned barrier = dispatch.kernel->run_grid(&launch)) {
+      throw Error(code::kernel, concat("kernel ", dispatch.kernel->name, ": the barrier at ",
+                                       shown_site(source_name_, barrier), " in a threadgroup of ",
+                                       threads[0] * threads[1] * threads[2],
+                                       " threads needs 32-lane mode: simdWidth 32"));
+    }
+  }
+
+  /// The cores run the parts of the grid. Of several errors the one in the first threadgroup counts, as on one core.
+  void share_out(const Prepared& dispatch) {
+    workers_->run(dispatch.shares, [&](unsigned share, unsigned thread) {
+      Core& core = cores_[thread];
+      const int axis = dispatch.shared_axis;
+      const uint64_t size = dispatch.launch.grid[axis];
+      abi::Launch launch = dispatch.launch;
+      launch.threadgroup_memory = core.threadgroup_memory.data();
+      launch.begin[axis] = size * share / dispatch.shares;
+      launch.end[axis] = size * (share + 1) / dispatch.shares;
+      try {
+        execute(core, dispatch, launch);
+      } catch (const Error& error) {
+        const unsigned* const group = core.simt ? core.simt->group() : launch.begin;
+        const uint64_t number = group[0] + launch.grid[0] * (group[1] + uint64_t{launch.grid[1]} * group[2]);
+        if (core.error && core.failed_group < number) return;
+        core.failed_group = number;
+        core.error = error;
+      }
+    });
+    Core* first = nullptr;
+    for (Core& core : cores_)
+      if (core.error && (first == nullptr || core.failed_group < first->failed_group)) first = &core;
+    if (first == nullptr) return;
+    const Error error = *first->error;
+    for (Core& core : cores_) core.error.reset();
+    throw error;
   }
 
   void run_shuffled(const PreparedEntry& entry, Random& random) {
+    Core& core = cores_[0];
     for (const Epoch& epoch : entry.epochs) {
       const Permutation order(epoch.size(), random);
       for (uint64_t i = 0; i < epoch.size(); i++) {
         const Epoch::Threadgroup group = epoch[order(i)];
         const Prepared& dispatch = entry.dispatches[group.dispatch];
         // At width 32 `Simt` does it; here the last threadgroup may have been another kernel's.
-        if (!simt_ && dispatch.threadgroup_bytes != 0)
-          std::memset(threadgroup_memory_.data(), 0xff, dispatch.threadgroup_bytes);
-        execute(dispatch, one_threadgroup(dispatch.launch, group.number));
+        if (!core.simt && dispatch.threadgroup_bytes != 0)
+          std::memset(core.threadgroup_memory.data(), 0xff, dispatch.threadgroup_bytes);
+        execute(core, dispatch, one_threadgroup(dispatch.launch, group.number), &random);
       }
     }
   }
 
+  const std::string source_name_;
   Memory memory_;
   Module module_;
   std::vector<Mapping> arenas_;
-  Mapping threadgroup_memory_;
-  std::optional<Simt> simt_;
+  std::vector<Core> cores_;
+  /// One less than cores: the submitting thread is the first.
+  std::optional<Workers> workers_;
   std::vector<PreparedEntry> entries_;
   const std::optional<uint32_t> shuffle_;
   // Atomic because stats() may be asked during a submission.

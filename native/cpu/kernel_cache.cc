@@ -86,6 +86,9 @@ std::vector<std::string> compiler_flags(const ProgramSpec& spec) {
   // Clang unrolls short loops before it vectorises, and cannot vectorise what loops over 16 partial sums become then. The
   // halves of a pairwise sum, at most 8 long, must be unrolled all the same, or the partial sums stay in memory.
   if (spec.simd_width == 1) flags.insert(flags.end(), {"-mllvm", "-unroll-full-max-count=8"});
+  const auto several = [](const Kernel& kernel) { return kernel.thread_count() != 1; };
+  if (spec.simd_width == 1 && std::any_of(spec.kernels.begin(), spec.kernels.end(), several))
+    flags.push_back("-DUPGC_SERIAL_THREADS");
   return flags;
 }
 

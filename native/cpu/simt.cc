@@ -1,5 +1,6 @@
 #include "simt.h"
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 
@@ -18,6 +19,10 @@ unsigned first_of(unsigned lanes) { return __builtin_ctz(lanes); }
 unsigned without_first(unsigned lanes) { return lanes & (lanes - 1); }
 
 }  // namespace
+
+std::string shown_site(const std::string& source_name, unsigned site) {
+  return concat(source_name, ":", abi::site_line(site), ":", abi::site_column(site));
+}
 
 Simt::Simt(Memory& memory, unsigned max_threads, std::string source_name) : source_name_(std::move(source_name)) {
   const unsigned width = abi::max_simd_width;
@@ -63,15 +68,19 @@ void Simt::run(const SimtDispatch& dispatch) {
 
 void Simt::run_threadgroup() {
   const unsigned width = abi::max_simd_width;
-  const unsigned threads = dispatch_->threads;
+  threads_ = 1;
+  for (int axis = 0; axis < 3; axis++) {
+    const unsigned whole = dispatch_->threads[axis];
+    threads_ *= std::min(whole, dispatch_->launch->grid_threads[axis] - group_[axis] * whole);
+  }
   // Metal leaves this memory undefined. All ones are NaN, which shows up where a kernel reads before it writes.
   if (dispatch_->threadgroup_bytes != 0)
     std::memset(dispatch_->launch->threadgroup_memory, 0xff, dispatch_->threadgroup_bytes);
-  for (unsigned thread = 0; thread < threads; thread++)
+  for (unsigned thread = 0; thread < threads_; thread++)
     lanes_[thread].context = make_context(lanes_[thread].stack_top, run_lane, &lanes_[thread]);
-  const unsigned simdgroup_count = (threads + width - 1) / width;
+  const unsigned simdgroup_count = (threads_ + width - 1) / width;
   for (unsigned i = 0; i < simdgroup_count; i++) {
-    const unsigned lanes = threads - i * width;
+    const unsigned lanes = threads_ - i * width;
     simdgroups_[i].ready = lanes >= width ? ~0u : (1u << lanes) - 1;
     simdgroups_[i].at_simdgroup_function = simdgroups_[i].at_barrier = 0;
     simdgroups_[i].divergent = false;
@@ -132,12 +141,12 @@ unsigned Simt::choose_active(Simdgroup& simdgroup) {
 /// Lets all lanes go on that wait at a barrier. False when there are none: the threadgroup has finished.
 bool Simt::open_barrier() {
   const unsigned width = abi::max_simd_width;
-  const unsigned simdgroup_count = (dispatch_->threads + width - 1) / width;
+  const unsigned simdgroup_count = (threads_ + width - 1) / width;
   unsigned waiting = 0;
   for (unsigned i = 0; i < simdgroup_count; i++) waiting += __builtin_popcount(simdgroups_[i].at_barrier);
   if (waiting == 0) return false;
-  if (waiting != dispatch_->threads) report_divergence(waiting);
-  for (unsigned thread = 1; thread < dispatch_->threads; thread++)
+  if (waiting != threads_) report_divergence(waiting);
+  for (unsigned thread = 1; thread < threads_; thread++)
     if (lanes_[thread].site != lanes_[0].site) report_divergence(waiting);
   for (unsigned i = 0; i < simdgroup_count; i++) {
     simdgroups_[i].ready = simdgroups_[i].at_barrier;
@@ -148,23 +157,20 @@ bool Simt::open_barrier() {
 
 void Simt::report_divergence(unsigned waiting) const {
   std::set<unsigned> sites;
-  for (unsigned thread = 0; thread < dispatch_->threads; thread++) {
+  for (unsigned thread = 0; thread < threads_; thread++) {
     const Lane& lane = lanes_[thread];
     if (lane.simdgroup->at_barrier >> (thread % abi::max_simd_width) & 1) sites.insert(lane.site);
   }
   std::string places;
-  for (const unsigned site : sites) places += concat(places.empty() ? "" : " and ", place(site));
+  for (const unsigned site : sites) places += concat(places.empty() ? "" : " and ", shown_site(source_name_, site));
   const std::string where = concat("kernel ", dispatch_->kernel->name, ", threadgroup (", group_[0], ", ", group_[1],
                                    ", ", group_[2], "): ");
   if (sites.size() > 1)
     throw Error(code::kernel, concat(where, "barrier not reached by all threads: they wait at ", places));
-  throw Error(code::kernel, concat(where, "barrier not reached by all threads: ", waiting, " of ",
-                                   dispatch_->threads, " wait at ", places, ", the others have returned"));
+  throw Error(code::kernel, concat(where, "barrier not reached by all threads: ", waiting, " of ", threads_,
+                                   " wait at ", places, ", the others have returned"));
 }
 
-std::string Simt::place(unsigned site) const {
-  return concat(source_name_, ":", abi::site_line(site), ":", abi::site_column(site));
-}
 
 // The functions below run on the lanes' stacks.
 

@@ -24,9 +24,13 @@ namespace upgc {
 struct SimtDispatch {
   const abi::Kernel* kernel;
   const abi::Launch* launch;
-  unsigned threads;
+  /// Of a threadgroup that no edge of the grid cuts off.
+  unsigned threads[3];
   unsigned threadgroup_bytes;
 };
+
+/// A site for people: file:line:column.
+std::string shown_site(const std::string& source_name, unsigned site);
 
 class Simt {
  public:
@@ -47,6 +51,9 @@ class Simt {
 
   /// Runs the threadgroups of the launch. UPGC_KERNEL when a barrier is not reached by all threads.
   void run(const SimtDispatch& dispatch);
+
+  /// The threadgroup that ran last.
+  const unsigned* group() const { return group_; }
 
  private:
   struct Simdgroup;
@@ -87,7 +94,6 @@ class Simt {
   unsigned choose_active(Simdgroup& simdgroup);
   bool open_barrier();
   [[noreturn]] void report_divergence(unsigned waiting) const;
-  std::string place(unsigned site) const;
 
   std::string source_name_;
   Mapping stacks_;
@@ -96,6 +102,7 @@ class Simt {
   // The threadgroup being run.
   const SimtDispatch* dispatch_ = nullptr;
   unsigned group_[3] = {};
+  unsigned threads_ = 0;
   abi::Lane** current_lane_ = nullptr;
   Random* random_ = nullptr;
   Context scheduler_;

@@ -10,7 +10,7 @@ namespace {
 
 std::string argument_source(const Kernel& kernel, size_t index) {
   const Argument& argument = kernel.arguments[index];
-  if (argument.kind == ArgumentKind::position) return concat("upgc::", argument.position, "<", kernel.threads, ">");
+  if (argument.kind == ArgumentKind::position) return concat("upgc::", argument.position);
   size_t ordinal = 0;
   uint64_t offset = 0;
   for (size_t i = 0; i < index; i++) {
@@ -78,7 +78,8 @@ std::string translation_unit(const ProgramSpec& spec) {
   unit += "#line 1 \"kernel table\"\nstatic constexpr upgc::abi::Kernel upgc_kernels[] = {\n";
   for (size_t k = 0; k < spec.kernels.size(); k++) {
     const Kernel& kernel = spec.kernels[k];
-    unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\n  upgc::Thunk<", references[k].expression, ", ",
+    unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\n  upgc::Thunk<", references[k].expression,
+                   ", upgc::Threads<", kernel.threads[0], ", ", kernel.threads[1], ", ", kernel.threads[2], ">, ",
                    kernel.buffer_count());
     for (size_t i = 0; i < kernel.arguments.size(); i++) unit += ", " + argument_source(kernel, i);
     unit += concat(">::entry(\"", kernel.name, "\"),\n");

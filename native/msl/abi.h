@@ -4,7 +4,7 @@
 
 namespace upgc::abi {
 
-constexpr unsigned version = 2;
+constexpr unsigned version = 3;
 constexpr unsigned max_simd_width = 32;
 
 /// Where a lane leaves its operand of a simdgroup function and finds its result.
@@ -40,6 +40,8 @@ struct Launch {
   unsigned char* threadgroup_memory;
   /// Threadgroups per grid.
   unsigned grid[3];
+  /// Threads per grid. The last threadgroups of an axis have fewer threads where this is no multiple of a threadgroup.
+  unsigned grid_threads[3];
   /// The threadgroups to run: those from `begin` up to, not including, `end` on each axis.
   unsigned begin[3];
   unsigned end[3];
@@ -49,9 +51,11 @@ struct Kernel {
   const char* name;
   /// Bit n: the n-th buffer argument points to something that is not const.
   unsigned written_buffers;
-  /// Runs the threadgroups of the launch one after another. Only in modules of simdgroup width 1.
-  void (*run_grid)(const Launch* launch);
-  /// Runs one thread. Only in modules of simdgroup width 32; called on the thread's own stack.
+  /// Runs the threadgroups of the launch one after another, and the threads of each. Only in modules of simdgroup
+  /// width 1. Returns 0, or the site of the barrier that a threadgroup of several threads has stopped at.
+  unsigned (*run_grid)(const Launch* launch);
+  /// Runs one thread, given by its index in the threadgroup. Only in modules of simdgroup width 32; called on the
+  /// thread's own stack.
   void (*run_thread)(const Launch* launch, const unsigned* group, unsigned thread);
 };
 

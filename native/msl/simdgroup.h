@@ -14,10 +14,18 @@ namespace upgc {
 
 constexpr unsigned simd_width = UPGC_SIMD_WIDTH;
 static_assert(simd_width == 1 || simd_width == 32);
+constexpr unsigned quad_width = simd_width == 1 ? 1 : 4;
 
 #if UPGC_SIMD_WIDTH != 1
 static thread_local abi::Lane* current_lane;
 static abi::Hooks hooks;
+#endif
+
+#ifdef UPGC_SERIAL_THREADS
+// In modules of simdgroup width 1 with kernels of several threads, which run one after another: whether the running
+// kernel is such a one, and the first barrier that it has met. There it cannot wait for the others.
+static thread_local bool serial_threads;
+static thread_local unsigned serial_barrier;
 #endif
 
 /// Runs `combine` for this lane and the others at `site`; returns what it left in this lane's slot.
@@ -205,6 +213,8 @@ constexpr mem_flags operator&(mem_flags a, mem_flags b) { return mem_flags(uint(
 UPGC_INLINE void threadgroup_barrier(mem_flags, [[maybe_unused]] UPGC_SITE) {
 #if UPGC_SIMD_WIDTH != 1
   upgc::hooks.barrier(upgc::current_lane, site);
+#elif defined(UPGC_SERIAL_THREADS)
+  if (upgc::serial_threads && upgc::serial_barrier == 0) upgc::serial_barrier = site;
 #endif
 }
 UPGC_INLINE void simdgroup_barrier(mem_flags, UPGC_SITE) { upgc::rendezvous(upgc::combine_nothing, 0, 0, site); }

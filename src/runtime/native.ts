@@ -13,9 +13,17 @@ export interface NativeArgument {
 export interface NativeKernel {
   /** Its host name: `[[host_name("...")]]` where the text has one, else the name of its function. */
   readonly name: string;
-  /** Threads of a threadgroup; always one-dimensional. */
-  readonly threads: number;
+  /**
+   * Threads of a threadgroup, at most 1024 in all. With simdgroups of one lane, the threads run one after another: a
+   * kernel of several threads cannot have barriers there.
+   */
+  readonly threads: readonly [number, number, number];
   readonly arguments: readonly NativeArgument[];
+  /**
+   * Whether threadgroups must run in order, by default false: for kernels with atomics, whose results depend on the
+   * order. They run on one OS thread.
+   */
+  readonly sequential?: boolean;
 }
 
 /** One contiguous device allocation. With `file`, its content is that file, mapped read-only. */
@@ -38,6 +46,11 @@ export interface NativeDispatch {
   readonly kernel: number;
   /** Threadgroups per grid. */
   readonly grid: readonly [number, number, number];
+  /**
+   * Threads per grid, when the last threadgroups of an axis are smaller: then `grid` is this divided by the threads of
+   * a threadgroup, rounded up. By default all threadgroups are whole.
+   */
+  readonly gridThreads?: readonly [number, number, number];
   /** One per `buffer` argument of the kernel, in the order of the kernel's parameter list. */
   readonly bindings: readonly NativeBinding[];
   /** Whether earlier dispatches of the entry must have finished before this one starts. */
@@ -73,6 +86,11 @@ export interface ProgramSpec {
   readonly shuffle?: number;
   /** Values of the text's `[[function_constant(index)]]`; each that is not asked about needs one. */
   readonly functionConstants?: readonly { readonly index: number; readonly value: number | boolean }[];
+  /**
+   * OS threads that share the threadgroups of a large dispatch, by default 1. Results are the same for any number. A
+   * shuffled program runs on one.
+   */
+  readonly threads?: number;
 }
 
 /** A parameter of a kernel as the text declares it. */

@@ -26,6 +26,8 @@ export interface OpenOptions {
    * correct plan do not depend on it. Slow.
    */
   readonly shuffle?: number;
+  /** OS threads that the CPU device runs large kernels on; results do not depend on it. By default 1. */
+  readonly threads?: number;
 }
 
 export interface GenerateOptions extends SamplingOptions {
@@ -348,7 +350,7 @@ export function programSpec(dir: string, plan: Plan, options: OpenOptions = {}):
     simdWidth: plan.simdWidth,
     kernels: plan.kernels.map(({ name, threads, arguments: list }) => ({
       name,
-      threads,
+      threads: [threads, 1, 1],
       arguments: list.map((argument) => ({
         kind: argument.kind,
         index: 'index' in argument ? argument.index : 0,
@@ -377,5 +379,6 @@ export function programSpec(dir: string, plan: Plan, options: OpenOptions = {}):
     cache: cacheFolder(),
     ...(options.clang === undefined ? {} : { clang: options.clang }),
     ...(options.shuffle === undefined ? {} : { shuffle: options.shuffle }),
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
   };
 }

@@ -56,7 +56,7 @@ async function load(width: number, target: TargetName, { change, shuffle }: Vari
     source,
     kernel: {
       name: kernel.name,
-      threads: kernel.threads,
+      threads: [kernel.threads, 1, 1],
       arguments: kernel.arguments.map((argument) => ({ index: 0, bytes: 0, ...argument })),
     },
     data: names.map((name) => new Uint32Array(bytes[name as keyof typeof bytes] / 4)),

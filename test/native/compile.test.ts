@@ -10,6 +10,7 @@ import {
   failure,
   launchSpec,
   position,
+  row,
   root,
   run,
   temporaryFolder,
@@ -20,7 +21,7 @@ const scratch = (name: string): string => path.join(folder, name);
 
 const double = {
   source: `kernel void twice(device float* x [[buffer(0)]], uint i [[thread_position_in_grid]]) { x[i] *= 2.0f; }`,
-  kernel: { name: 'twice', threads: 1, arguments: [...buffers(1), position('thread_position_in_grid')] },
+  kernel: { name: 'twice', threads: row(1), arguments: [...buffers(1), position('thread_position_in_grid')] },
   simdWidth: 1 as const,
 };
 

@@ -10,6 +10,7 @@ import {
   launchSpec,
   loadLaunch,
   position,
+  row,
   run,
   temporaryFolder,
   threadgroup,
@@ -33,7 +34,11 @@ describe('both simdgroup widths', () => {
           device float* out [[buffer(2)]], constant uint& n [[buffer(3)]], uint i [[thread_position_in_grid]]) {
           if (i < n) out[i] = x[i] + y[i];
         }`,
-        kernel: { name: 'add', threads, arguments: [...buffers(4), position('thread_position_in_grid')] },
+        kernel: {
+          name: 'add',
+          threads: row(threads),
+          arguments: [...buffers(4), position('thread_position_in_grid')],
+        },
         grid: [Math.ceil(n / threads), 1, 1],
         data: [x, y, out, Uint32Array.of(n)],
         simdWidth,
@@ -66,7 +71,7 @@ describe('both simdgroup widths', () => {
         }`,
         kernel: {
           name: 'linear',
-          threads,
+          threads: row(threads),
           arguments: [
             ...buffers(5),
             position('threadgroup_position_in_grid'),
@@ -93,7 +98,7 @@ describe('both simdgroup widths', () => {
                             uint lane [[thread_index_in_simdgroup]]) {
           if (lane == 0) step.position += step.tokens + other.position;
         }`,
-      kernel: { name: 'advance', threads: simdWidth, arguments: [...buffers(2), lane] },
+      kernel: { name: 'advance', threads: row(simdWidth), arguments: [...buffers(2), lane] },
       data: [Uint32Array.of(7, 2), Uint32Array.of(100, 0)],
       simdWidth,
     };
@@ -147,7 +152,7 @@ describe('both simdgroup widths', () => {
           }`,
         kernel: {
           name: 'add_up',
-          threads: simdWidth,
+          threads: row(simdWidth),
           arguments: [...buffers(2), threadgroup(0, 256), lane, position('threads_per_simdgroup')],
         },
         data: [x, out],
@@ -168,7 +173,7 @@ describe('both simdgroup widths', () => {
           for (uint r = 0; r < 4; ++r) total += rows[r][group] << (4 * r);
           if (lane == 0) out[group] = total;
         }`,
-        kernel: { name: 'columns', threads: simdWidth, arguments: [...buffers(2), group, lane] },
+        kernel: { name: 'columns', threads: row(simdWidth), arguments: [...buffers(2), group, lane] },
         grid: [8, 1, 1],
         data: [weight, out],
         simdWidth,
@@ -195,7 +200,7 @@ describe('both simdgroup widths', () => {
           row[3] = as_type<uint>(simd_max(unit));
           row[4] = simd_broadcast_first(bits) + simd_sum(unit < 2.0f && unit >= 1.0f ? 1u : 0u);
         }`,
-        kernel: { name: 'draw', threads: simdWidth, arguments: [...buffers(1), group, lane] },
+        kernel: { name: 'draw', threads: row(simdWidth), arguments: [...buffers(1), group, lane] },
         grid: [4, 1, 1],
         data: [out],
         simdWidth,
@@ -261,7 +266,11 @@ describe('both simdgroup widths', () => {
           out[${kinds.length}] = p1.y; out[${kinds.length + 1}] = p8.z;
         }
       }`,
-      kernel: { name: 'positions', threads, arguments: [...buffers(1), ...kinds.map(position)] },
+      kernel: {
+        name: 'positions',
+        threads: row(threads),
+        arguments: [...buffers(1), ...kinds.map(position)],
+      },
       grid: [3, 2, 4],
       data: [out],
     });
@@ -280,7 +289,7 @@ describe('both simdgroup widths', () => {
           uint index[2] = {1'000 - 997, 1}; uint table[4] = {0, 5, 6, 7};
           out[0] = table[index[0]]; out[1] = text[0]; out[2] = quote; out[3] = __LINE__;
         }`,
-      kernel: { name: 'strip', threads: 1, arguments: buffers(1) },
+      kernel: { name: 'strip', threads: row(1), arguments: buffers(1) },
       data: [out],
     });
     expect([...out]).toEqual([7, '['.charCodeAt(0), '"'.charCodeAt(0), 9]);
@@ -301,7 +310,7 @@ describe('simdgroups of 32', () => {
       }`,
       kernel: {
         name,
-        threads,
+        threads: row(threads),
         arguments: [
           ...buffers(1),
           threadgroup(0, scratch),
@@ -415,7 +424,7 @@ describe('simdgroups of 32', () => {
       }`,
       kernel: {
         name,
-        threads: 64,
+        threads: row(64),
         arguments: [
           ...buffers(1),
           position('thread_index_in_threadgroup'),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { buffers, position, run, temporaryFolder } from './support.js';
+import { buffers, position, row, run, temporaryFolder } from './support.js';
 
 const cache = temporaryFolder();
 
@@ -9,7 +9,7 @@ async function evaluate(name: string, x: Float32Array): Promise<Float32Array> {
   await run(cache, {
     source: `kernel void map(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
       uint i [[thread_position_in_grid]]) { y[i] = metal::${name}(x[i]); }`,
-    kernel: { name: 'map', threads: 1, arguments: [...buffers(2), position('thread_position_in_grid')] },
+    kernel: { name: 'map', threads: row(1), arguments: [...buffers(2), position('thread_position_in_grid')] },
     grid: [x.length, 1, 1],
     data: [x, y],
     simdWidth: 1,
@@ -194,7 +194,7 @@ it('has the rest of the Metal library', async () => {
     source: `kernel void library(device float* out [[buffer(0)]]) {
       ${cases.map(([expression], i) => `out[${i}] = ${expression};`).join('\n')}
     }`,
-    kernel: { name: 'library', threads: 1, arguments: buffers(1) },
+    kernel: { name: 'library', threads: row(1), arguments: buffers(1) },
     data: [out],
   });
   expect(cases.map(([expression], i) => [expression, out[i]])).toEqual(cases);

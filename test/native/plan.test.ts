@@ -14,13 +14,14 @@ import {
   emptySpec,
   failure,
   position,
+  row,
   temporaryFolder,
   threadgroup,
 } from './support.js';
 
 const cache = temporaryFolder();
 
-const kernel: NativeKernel = { name: 'rms_norm_64', threads: 64, arguments: buffers(2) };
+const kernel: NativeKernel = { name: 'rms_norm_64', threads: row(64), arguments: buffers(2) };
 const binding: NativeBinding = { arena: 0, offset: 0, bytes: 256 };
 const dispatch: NativeDispatch = { kernel: 0, grid: [1, 1, 1], bindings: [binding, binding], barrier: true };
 const good = emptySpec(cache, {
@@ -77,16 +78,47 @@ describe('a damaged plan', () => {
       `${at}1073741824 threadgroups of 64 threads exceed`,
     ],
     ['flat grid', withDispatch({ grid: [1, 1] }), 'spec.entries[0].dispatches[1].grid must have 3 elements'],
-    ['no threads', withKernel({ threads: 0 }), 'kernel rms_norm_64 has 0 threads'],
     [
-      'many threads',
-      withKernel({ threads: 1025 }),
-      'kernel rms_norm_64 has 1025 threads; with simdgroups of 32 it can have 1 to 1024',
+      'no threads',
+      withKernel({ threads: row(0) }),
+      'kernel rms_norm_64 has 0 x 1 x 1 threads; it can have 1 to 1024',
     ],
     [
-      'threads at width 1',
-      { simdWidth: 1 },
-      'kernel rms_norm_64 has 64 threads; with simdgroups of 1 it can have 1 to 1',
+      'many threads',
+      withKernel({ threads: row(1025) }),
+      'kernel rms_norm_64 has 1025 x 1 x 1 threads; it can have 1 to 1024',
+    ],
+    [
+      'many threads along two axes',
+      withKernel({ threads: [64, 1, 17] }),
+      'kernel rms_norm_64 has 64 x 1 x 17 threads; it can have 1 to 1024',
+    ],
+    [
+      'threads that overflow',
+      withKernel({ threads: [2 ** 53, 2 ** 53, 2 ** 53] }),
+      'kernel rms_norm_64 has 9007199254740992 x',
+    ],
+    ['flat threads', withKernel({ threads: [64, 1] }), 'spec.kernels[0].threads must have 3 elements'],
+    [
+      'deep grid',
+      { ...withKernel({ threads: [1, 1, 64] }), ...withDispatch({ grid: [1, 1, 2 ** 30] }) },
+      `${at}1073741824 threadgroups of 64 threads exceed 2147483647 threads along z`,
+    ],
+    [
+      'more threads than threadgroups hold',
+      withDispatch({ gridThreads: [65, 1, 1] }),
+      `${at}65 threads along x are not 1 threadgroups of 64`,
+    ],
+    [
+      'fewer threads than threadgroups need',
+      withDispatch({ grid: [3, 1, 1], gridThreads: [128, 1, 1] }),
+      `${at}128 threads along x are not 3 threadgroups of 64`,
+    ],
+    ['no threads along y', withDispatch({ gridThreads: [60, 0, 1] }), `${at}0 threads along y are not 1`],
+    [
+      'flat grid threads',
+      withDispatch({ gridThreads: [130] }),
+      'spec.entries[0].dispatches[1].gridThreads must have 3 elements',
     ],
     ['simdgroups of 16', { simdWidth: 16 }, 'simdWidth is 16; it can be 1 or 32'],
     [
@@ -144,8 +176,8 @@ describe('a damaged plan', () => {
     ['nameless arena', { arenas: [{ name: '', bytes: 2048 }] }, 'arena 0 needs a name'],
     [
       'text as a number',
-      withKernel({ threads: '64' }),
-      'spec.kernels[0].threads must be an integer from 0 to 2^53, not a string',
+      withKernel({ threads: ['64', 1, 1] }),
+      'spec.kernels[0].threads[0] must be an integer from 0 to 2^53, not a string',
     ],
     [
       'a fraction',

@@ -11,6 +11,7 @@ import {
   launchSpec,
   loadLaunch,
   position,
+  row,
   temporaryFolder,
 } from './support.js';
 
@@ -18,7 +19,11 @@ const cache = temporaryFolder();
 
 const increment = {
   source: `kernel void increment(device uint* x [[buffer(0)]], uint i [[thread_position_in_grid]]) { x[i] += 1; }`,
-  kernel: { name: 'increment', threads: 32, arguments: [...buffers(1), position('thread_position_in_grid')] },
+  kernel: {
+    name: 'increment',
+    threads: row(32),
+    arguments: [...buffers(1), position('thread_position_in_grid')],
+  },
   data: [new Uint32Array(32).fill(5)],
 };
 const code = async (action: () => unknown): Promise<unknown> => (await failure(action)).code;
@@ -91,7 +96,7 @@ it('runs several steps in one submission, each after the last', async () => {
   // Every step doubles x and adds what its first dispatch has counted; a step that saw an old x or count would show.
   const kernel = (name: string) => ({
     name,
-    threads: 32,
+    threads: row(32),
     arguments: [...buffers(2), ...increment.kernel.arguments.slice(1)],
   });
   const bindings = [0, 1].map((arena) => ({ arena, offset: 0, bytes: 128 }));
@@ -196,7 +201,11 @@ it('maps files read-only', async () => {
     ...launchSpec(cache, {
       source: `kernel void copy(device const float* w [[buffer(0)]], device float* y [[buffer(1)]],
         uint i [[thread_position_in_grid]]) { y[i] = 10.0f * w[i]; }`,
-      kernel: { name: 'copy', threads: 4, arguments: [...buffers(2), position('thread_position_in_grid')] },
+      kernel: {
+        name: 'copy',
+        threads: row(4),
+        arguments: [...buffers(2), position('thread_position_in_grid')],
+      },
       data: [new Float32Array(4), new Float32Array(4)],
     }),
     arenas: [{ name: 'weights', bytes: 16, file }, pool],

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { compile } from 'upgc/compiler';
 import { Session } from 'upgc/runtime';
 import type { NativeDispatch, NativeKernel, NativeProgram, ProgramSpec } from '../../src/runtime/native.js';
-import { addon, buffers, emptySpec, position, temporaryFolder, threadgroup } from './support.js';
+import { addon, buffers, emptySpec, position, row, temporaryFolder, threadgroup } from './support.js';
 
 /** `ProgramSpec.shuffle`: the order of what no barrier orders. Seeds are in the titles or written out. */
 
@@ -60,8 +60,16 @@ describe.each([1, 32] as const)('threadgroups at width %i', (simdWidth) => {
       kernel void reverse(device const uint* x [[buffer(0)]], device uint* y [[buffer(1)]],
                           uint i [[thread_position_in_grid]]) { y[i] = x[127 - i]; }`,
     kernels: [
-      { name: 'count', threads, arguments: [...buffers(1), position('thread_position_in_grid')] },
-      { name: 'reverse', threads, arguments: [...buffers(2), position('thread_position_in_grid')] },
+      {
+        name: 'count',
+        threads: row(threads),
+        arguments: [...buffers(1), position('thread_position_in_grid')],
+      },
+      {
+        name: 'reverse',
+        threads: row(threads),
+        arguments: [...buffers(2), position('thread_position_in_grid')],
+      },
     ],
     arenas: [512, 512],
     dispatches: [0, 1].map((kernel) => ({
@@ -96,7 +104,7 @@ describe.each([1, 32] as const)('threadgroups at width %i', (simdWidth) => {
       .join('\n'),
     kernels: grids.map((_, d) => ({
       name: `note_${d}`,
-      threads,
+      threads: row(threads),
       arguments: [
         ...buffers(2),
         position('threadgroup_position_in_grid'),
@@ -164,7 +172,7 @@ describe.each([1, 32] as const)('threadgroups at width %i', (simdWidth) => {
   it('poisons threadgroup memory between threadgroups of different dispatches', async () => {
     const scratch = (name: string): NativeKernel => ({
       name,
-      threads,
+      threads: row(threads),
       arguments: [...buffers(1), threadgroup(0, 16), position('threadgroup_position_in_grid')],
     });
     const program: Program = {
@@ -190,7 +198,7 @@ describe.each([1, 32] as const)('threadgroups at width %i', (simdWidth) => {
   it(`leaves the bits of a correct program alone, seeds ${seeds.join(', ')}`, async () => {
     const reduction: NativeKernel = {
       name: 'reduce',
-      threads: simdWidth === 1 ? 1 : 96,
+      threads: row(simdWidth === 1 ? 1 : 96),
       arguments: [
         ...buffers(2),
         threadgroup(0, 16),
@@ -260,7 +268,11 @@ describe('lanes and simdgroups', () => {
       turns[192 + i] = count[2]++;
     }`,
     kernels: [
-      { name: 'phases', threads: 96, arguments: [...buffers(1), position('thread_index_in_threadgroup')] },
+      {
+        name: 'phases',
+        threads: row(96),
+        arguments: [...buffers(1), position('thread_index_in_threadgroup')],
+      },
     ],
     arenas: [1168],
     dispatches: [

@@ -44,6 +44,9 @@ export const threadgroup = (index: number, bytes: number): NativeArgument => ({
   bytes,
 });
 
+/** Threadgroups of `threads` threads along x. */
+export const row = (threads: number): NativeKernel['threads'] => [threads, 1, 1];
+
 /** A spec with nothing in it but what `parts` gives. */
 export function emptySpec(cache: string, parts: Partial<ProgramSpec> = {}): ProgramSpec {
   return {
@@ -68,6 +71,7 @@ export interface Launch {
   readonly source: string;
   readonly kernel: NativeKernel;
   readonly grid?: readonly [number, number, number];
+  readonly gridThreads?: readonly [number, number, number];
   /** One arena per buffer argument, with this content. */
   readonly data: readonly Data[];
   readonly simdWidth?: 1 | 32;
@@ -85,7 +89,18 @@ export function launchSpec(cache: string, launch: Launch): ProgramSpec {
     kernels: [launch.kernel],
     arenas: launch.data.map((data, i) => ({ name: `buffer${i}`, bytes: data.byteLength })),
     entries: [
-      { name: 'run', dispatches: [{ kernel: 0, grid: launch.grid ?? [1, 1, 1], bindings, barrier: true }] },
+      {
+        name: 'run',
+        dispatches: [
+          {
+            kernel: 0,
+            grid: launch.grid ?? [1, 1, 1],
+            ...(launch.gridThreads ? { gridThreads: launch.gridThreads } : {}),
+            bindings,
+            barrier: true,
+          },
+        ],
+      },
     ],
   });
 }
