@@ -168,16 +168,17 @@ const isElementType = (type: string): type is ElementType => Object.hasOwn(eleme
 
 function numbers(type: ElementType, list: string): NdArray {
   const values = list.split(',').map((value) => value.trim());
-  const { array } = elementTypes[type];
   if (type === 'f16' || type === 'bf16')
     throw new InvalidArgumentError(`numbers cannot be given as ${type}: use a file`);
-  if (array === BigInt64Array || array === BigUint64Array) {
-    if (!values.every((value) => /^[-+]?\d+$/.test(value)))
-      throw new InvalidArgumentError(`expected whole numbers, not ${list}`);
-    return { type, shape: [values.length], data: new array(values.map(BigInt)) };
-  }
-  const data = new array(values.map(Number)) as Exclude<NdArray['data'], BigInt64Array | BigUint64Array>;
-  if (values.some((value, i) => value === '' || (type !== 'f32' && Number(value) !== data[i])))
+  const data = elementsOf(type, values);
+  if (values.some((value, i) => value === '' || (type !== 'f32' && value !== String(data[i]))))
     throw new InvalidArgumentError(`expected numbers that ${type} can hold, not ${list}`);
   return { type, shape: [values.length], data };
+}
+
+function elementsOf(type: ElementType, values: readonly string[]): NdArray['data'] {
+  if (type !== 'i64' && type !== 'u64') return new elementTypes[type].array(values.map(Number));
+  if (!values.every((value) => /^[-+]?\d+$/.test(value)))
+    throw new InvalidArgumentError(`expected whole numbers, not ${values.join(', ')}`);
+  return new elementTypes[type].array(values.map(BigInt));
 }

@@ -11,7 +11,7 @@ async function refusal(source: string): Promise<string> {
   const inspected = await failure(() => inspect(source));
   const spec = launchSpec(cache, {
     source: '',
-    kernel: { name: 'k', threads: 1, arguments: [] },
+    kernel: { name: 'k', threads: [1, 1, 1], arguments: [] },
     data: [],
   });
   const compiled = await failure(() =>
@@ -168,7 +168,7 @@ describe('refuses', () => {
     const spec = launchSpec(cache, {
       source: `namespace std { void terminate(); }
         kernel void k(device float* x [[buffer(0)]]) { if (x[0] > 1.0f) std::terminate(); }`,
-      kernel: { name: 'k', threads: 1, arguments: [{ kind: 'buffer', index: 0, bytes: 0 }] },
+      kernel: { name: 'k', threads: [1, 1, 1], arguments: [{ kind: 'buffer', index: 0, bytes: 0 }] },
       data: [new Float32Array(1)],
     });
     const { code, message } = await failure(() => addon.createProgram('cpu', spec));
@@ -179,7 +179,7 @@ describe('refuses', () => {
   it('objects whose constructors would run when the module is loaded', async () => {
     const spec = launchSpec(cache, {
       source: `int evil() { volatile int x = 0; return x; } int global = evil();\n${harmless}`,
-      kernel: { name: 'k', threads: 1, arguments: [{ kind: 'buffer', index: 0, bytes: 0 }] },
+      kernel: { name: 'k', threads: [1, 1, 1], arguments: [{ kind: 'buffer', index: 0, bytes: 0 }] },
       data: [new Float32Array(1)],
     });
     const { code, message } = await failure(() => addon.createProgram('cpu', spec));
@@ -190,7 +190,7 @@ describe('refuses', () => {
   it('text that would take the compiler more memory or disk than there is', async () => {
     const spec = launchSpec(cache, {
       source: `constant uint big[1u << 29] = {1};\n${harmless.replace('{}', '{ x[0] = big[uint(x[0])]; }')}`,
-      kernel: { name: 'k', threads: 1, arguments: [{ kind: 'buffer', index: 0, bytes: 0 }] },
+      kernel: { name: 'k', threads: [1, 1, 1], arguments: [{ kind: 'buffer', index: 0, bytes: 0 }] },
       data: [new Float32Array(1)],
     });
     expect(await failure(() => addon.createProgram('cpu', spec))).toMatchObject({ code: 'UPGC_COMPILE' });
@@ -335,7 +335,7 @@ it('still runs text with all that is allowed in it', async () => {
         out[0] = total;
       }
       #endif`,
-    kernel: { name: 'allowed', threads: 1, arguments: [{ kind: 'buffer', index: 0, bytes: 0 }] },
+    kernel: { name: 'allowed', threads: [1, 1, 1], arguments: [{ kind: 'buffer', index: 0, bytes: 0 }] },
     data: [out],
   });
   expect(out[0]).toBeCloseTo(4 * Math.PI, 5);

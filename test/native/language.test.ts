@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { NativeKernel } from '../../src/runtime/native.js';
 import {
   addon,
   buffers,
@@ -36,7 +37,7 @@ async function outcome(source: string, count: number, name = 'k', constants?: Co
   const out = new Float32Array(8);
   await run(cache, {
     source,
-    kernel: { name, threads: 1, arguments: buffers(1) },
+    kernel: { name, threads: [1, 1, 1], arguments: buffers(1) },
     data: [out],
     ...(constants && { constants }),
   });
@@ -283,7 +284,7 @@ describe('text of others runs', () => {
       kernel void k(device float* out [[buffer(0)]], uint i [[thread_position_in_grid]]) {
         out[i] = turned<float, 8>(float(i), i);
       }`,
-      kernel: { name: 'k', threads: 8, arguments: [...buffers(1), position('thread_position_in_grid')] },
+      kernel: { name: 'k', threads: [8, 1, 1], arguments: [...buffers(1), position('thread_position_in_grid')] },
       data: [out],
     });
     expect([...out]).toEqual([1107, 1106, 1105, 1104, 1103, 1102, 1101, 1100]);
@@ -369,7 +370,7 @@ it('tells the headers which swizzles the text has', async () => {
       kernel void k(device S* s [[buffer(0)]], device float4* v [[buffer(1)]]) {
         s->xy = s[0].abcd + s[0].xyzwx + s[0].rgx + v[0].x; s[0].zx.y = 1; // .www
       }`,
-    kernel: { name: 'k', threads: 1, arguments: buffers(2) },
+    kernel: { name: 'k', threads: [1, 1, 1], arguments: buffers(2) },
     data: [new Float32Array(8), new Float32Array(4)],
   });
   (await addon.createProgram('cpu', spec)).close();
@@ -380,7 +381,7 @@ it('tells the headers which swizzles the text has', async () => {
 it('refuses cached kernels behind links, and those that others could have written', async () => {
   const compile = async (folder: string): Promise<void> => {
     const source = 'kernel void k(device float* out [[buffer(0)]]) { out[0] = 42; }';
-    const kernel = { name: 'k', threads: 1, arguments: buffers(1) };
+    const kernel: NativeKernel = { name: 'k', threads: [1, 1, 1], arguments: buffers(1) };
     (await loadLaunch(folder, { source, kernel, data: [new Float32Array(1)] })).close();
   };
   const folder = path.join(temporaryFolder(), 'cache');

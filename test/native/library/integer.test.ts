@@ -87,7 +87,7 @@ describe.each([1, 32] as const)('integers at width %i', (simdWidth) => {
           uint different = 0;
           ${expressions
             .map(
-              ([expression], k) => `{
+              (_, k) => `{
             const auto scalar = function_${k}(x0, y0, z0);
             out[i * ${expressions.length} + ${k}] = ulong(scalar);
             different += uint(any(function_${k}(x3, y3, z3) != scalar));

@@ -47,7 +47,7 @@ export async function runTest(
       kernels: [
         {
           name: 'test',
-          threads: options.threads ?? 1,
+          threads: [options.threads ?? 1, 1, 1],
           arguments: [
             ...buffers(data.length),
             ...(options.positions ?? []).map((kind) => ({ kind, index: 0, bytes: 0 })),
