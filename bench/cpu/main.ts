@@ -1,72 +1,177 @@
 /**
- * What a dispatch costs on the CPU device beside the work of its kernel: one small enough for the submitting thread, and
- * one that is shared among several OS threads. `npm run bench:cpu -- [--json]`
+ * The CPU device on one thread: tokens/s of small models, and kernels in Phi-4's shapes beside the same work in C++ by
+ * hand (yardstick.cc), by turns in one run. `npm run bench:cpu -- [--json] [--simt]`
  */
-import { availableParallelism } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { cacheFolder, loadAddon, mslHeaders } from '#dist/runtime/addon.js';
+import { compile } from '#dist/compiler.js';
+import { MetalOnCpu, type BufferValue } from '#dist/metal-cpu/index.js';
+import { Session } from '#dist/runtime/index.js';
 
-const steps = 1000;
-const dispatches = 100;
-const repetitions = 5;
+const root = path.resolve(import.meta.dirname, '../../..');
+const here = path.join(root, 'bench/cpu');
 
-/** Nanoseconds a dispatch of four threadgroups that do next to nothing, the least of a few runs. */
-async function dispatchTime(threads: number, bytes: number): Promise<number> {
-  const program = await loadAddon().createProgram('cpu', {
-    source: `#include <metal_stdlib>
-      using namespace metal;
-      kernel void touch(device uint* x [[buffer(0)]], uint group [[threadgroup_position_in_grid]]) {
-        x[16 * group] += 1;
-      }`,
-    sourceName: 'touch.metal',
-    simdWidth: 1,
-    kernels: [
-      {
-        name: 'touch',
-        threads: [1, 1, 1],
-        arguments: [
-          { kind: 'buffer', index: 0, bytes: 0 },
-          { kind: 'threadgroup_position_in_grid', index: 0, bytes: 0 },
-        ],
-      },
-    ],
-    arenas: [{ name: 'x', bytes }],
-    entries: [
-      {
-        name: 'run',
-        dispatches: Array.from({ length: dispatches }, () => ({
-          kernel: 0,
-          grid: [4, 1, 1] as const,
-          bindings: [{ arena: 0, offset: 0, bytes }],
-          barrier: true,
-        })),
-      },
-    ],
-    headers: mslHeaders,
-    cache: cacheFolder(),
-    threads,
-  });
-  let least = Infinity;
-  for (let i = 0; i < repetitions; i++) {
-    const started = performance.now();
-    await program.submit(0, steps);
-    least = Math.min(least, ((performance.now() - started) * 1e6) / (steps * dispatches));
-  }
-  program.close();
-  return Math.round(least);
+interface Result {
+  readonly what: string;
+  readonly microseconds: number;
+  /** Memory that must be read and written. */
+  readonly bytes?: number;
+  /** The hand-written loop's time. */
+  readonly yardstick?: number;
 }
 
-const { values } = parseArgs({ options: { json: { type: 'boolean' } } });
-const counts = [2, 4, 8, 16].filter((count) => count <= availableParallelism());
-const shared: [number, number][] = [];
-for (const count of counts) shared.push([count, await dispatchTime(count, 1 << 16)]);
-const result = {
-  smallNanoseconds: await dispatchTime(1, 256),
-  sharedNanoseconds: Object.fromEntries(shared),
-};
-if (values.json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
-else {
-  process.stdout.write(`on the submitting thread   ${result.smallNanoseconds} ns a dispatch\n`);
-  for (const [count, time] of Object.entries(result.sharedNanoseconds))
-    process.stdout.write(`shared by ${count.padStart(2)} OS threads    ${time} ns a dispatch\n`);
+const { values } = parseArgs({ options: { json: { type: 'boolean' }, simt: { type: 'boolean' } } });
+const lanes = values.simt === true ? 32 : 1;
+const rounds = 5;
+
+/** Compiles the yardstick; undefined where there is no clang for it or the CPU is another one. */
+function yardstick(folder: string): ((...args: (string | number)[]) => number) | undefined {
+  const program = path.join(folder, 'yardstick');
+  for (const clang of ['clang++', 'clang++-19', 'clang++-16']) {
+    try {
+      const flags = ['-std=c++17', '-O3', '-march=native', '-o', program, path.join(here, 'yardstick.cc')];
+      execFileSync(clang, flags, { stdio: 'ignore' });
+      return (...args) => Number(execFileSync(program, args.map(String), { encoding: 'utf8' })) / 1000;
+    } catch {
+      continue;
+    }
+  }
+  return undefined;
+}
+
+const ramp = (count: number): Float32Array =>
+  Float32Array.from({ length: count }, (_, i) => (i % 17) / 17 - 0.5);
+
+interface KernelBench {
+  readonly kernel: string;
+  readonly shape: string;
+  readonly rows: number;
+  readonly buffers: Readonly<Record<string, BufferValue>>;
+  readonly bytes: number;
+  readonly repeat: number;
+  readonly yardstick?: readonly (string | number)[];
+}
+
+function q4(rows: number, length: number): KernelBench {
+  const nibbles = Uint8Array.from({ length: (rows * length) / 2 }, (_, i) => i * 37);
+  const scales = new Uint16Array((rows * length) / 32).fill(0x2c00);
+  return {
+    kernel: 'q4_matvec',
+    shape: `${rows}x${length}`,
+    rows,
+    buffers: { nibbles, scales, x: ramp(length), y: new Float32Array(rows), length },
+    bytes: nibbles.byteLength + scales.byteLength + 4 * (rows + length),
+    repeat: 20,
+    yardstick: ['q4', rows, length, 20],
+  };
+}
+
+function row(kernel: string, length: number, inputs: readonly string[], hasYardstick: boolean): KernelBench {
+  const arrays = Object.fromEntries(inputs.map((name) => [name, ramp(length)]));
+  return {
+    kernel,
+    shape: String(length),
+    rows: 1,
+    buffers: { ...arrays, y: new Float32Array(length), length },
+    bytes: 4 * length * (inputs.length + 1),
+    repeat: 5000,
+    ...(hasYardstick ? { yardstick: [kernel, length, 5000] } : {}),
+  };
+}
+
+const benches = [
+  q4(5120, 5120),
+  q4(17920, 5120),
+  row('rms_norm', 5120, ['x', 'gain'], true),
+  row('softmax', 5120, ['x'], false),
+];
+
+async function kernels(byHand: ReturnType<typeof yardstick>): Promise<Result[]> {
+  const library = await MetalOnCpu.open(path.join(here, 'kernels.metal'), { simdWidth: lanes });
+  const results: Result[] = [];
+  for (const bench of benches) {
+    let microseconds = Infinity;
+    let hand = Infinity;
+    for (let round = 0; round < rounds; round++) {
+      const launch = {
+        grid: bench.rows * lanes,
+        threads: lanes,
+        buffers: bench.buffers,
+        repeat: bench.repeat,
+      };
+      const { seconds } = await library.run(`${bench.kernel}_${lanes}`, launch);
+      microseconds = Math.min(microseconds, 1e6 * seconds);
+      if (byHand && bench.yardstick) hand = Math.min(hand, byHand(...bench.yardstick));
+    }
+    results.push({
+      what: `${bench.kernel} ${bench.shape}`,
+      microseconds,
+      bytes: bench.bytes,
+      ...(hand < Infinity ? { yardstick: hand } : {}),
+    });
+  }
+  return results;
+}
+
+/** Microseconds a token of greedy text, the least over the rounds. */
+async function tokens(model: string, file: string, count: number, folder: string): Promise<Result> {
+  const out = path.join(folder, model);
+  const target = lanes === 1 ? 'cpu' : 'metal';
+  await compile({ model: path.join(root, file), weights: path.join(root, 'examples', model), target, out });
+  const session = await Session.open(out);
+  try {
+    let least = Infinity;
+    for (let round = 0; round < 4 * rounds; round++) {
+      session.reset();
+      const started = performance.now();
+      let made = 0;
+      for await (const token of session.generate([1], { greedy: true, maxTokens: count, ignoreEos: true }))
+        if (token.id >= 0) made++;
+      least = Math.min(least, (performance.now() - started) / made);
+    }
+    return { what: `${model}, a token of ${count}`, microseconds: 1000 * least };
+  } finally {
+    session.close();
+  }
+}
+
+function line({ what, microseconds, bytes, yardstick: hand }: Result, bandwidth: number | undefined): string {
+  const parts = [what.padEnd(34), `${microseconds.toFixed(microseconds < 100 ? 2 : 0).padStart(9)} µs`];
+  if (bytes === undefined) parts.push(`${(1e6 / microseconds).toFixed(0)} tokens/s`);
+  else {
+    const rate = bytes / microseconds / 1000;
+    // What fits the cache is not read from memory.
+    const share =
+      bandwidth === undefined || bytes < 8e6 ? '' : ` (${((100 * rate) / bandwidth).toFixed(0)} % of a read)`;
+    parts.push(`${(bytes / 1e6).toFixed(2)} MB, ${rate.toFixed(1)} GB/s${share}`);
+  }
+  if (hand !== undefined) parts.push(`${(microseconds / hand).toFixed(2)} x by hand (${hand.toFixed(2)} µs)`);
+  return `${parts.join('  ')}\n`;
+}
+
+const folder = mkdtempSync(path.join(tmpdir(), 'upgc-bench-'));
+try {
+  const byHand = yardstick(folder);
+  const readBytes = 256e6;
+  const bandwidth = byHand && readBytes / byHand('read', readBytes, 10) / 1000;
+  const results = [
+    ...(await kernels(byHand)),
+    await tokens('stories260k', 'models/llama.graph.ts', 255, folder),
+    await tokens('phi4-shakespeare', 'models/phi4.graph.ts', 255, folder),
+  ];
+  if (values.json === true)
+    process.stdout.write(`${JSON.stringify({ lanes, bandwidth, results }, null, 2)}\n`);
+  else {
+    const read =
+      bandwidth === undefined
+        ? 'no yardstick on this machine'
+        : `a read of memory: ${bandwidth.toFixed(1)} GB/s`;
+    process.stdout.write(`simdgroups of ${lanes}, one thread; ${read}\n`);
+    for (const result of results) process.stdout.write(line(result, bandwidth));
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
 }

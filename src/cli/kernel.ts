@@ -74,7 +74,7 @@ async function run(file: string, flags: KernelFlags): Promise<void> {
     repeat,
     ...(shuffle === undefined ? {} : { shuffle }),
   });
-  if (repeat > 1) process.stderr.write(`${((1e6 * seconds) / repeat).toFixed(2)} µs a run, ${repeat} runs\n`);
+  if (repeat > 1) process.stderr.write(`${(1e6 * seconds).toFixed(2)} µs a run, the least of ${repeat}\n`);
   for (const [which, out] of flags.out) {
     const array = buffer.get(which);
     if (array) writeNpy(out, array);
