@@ -6,6 +6,7 @@
 #include <set>
 
 #include "../error.h"
+#include "admit.h"
 
 namespace upgc {
 namespace {
@@ -20,6 +21,14 @@ bool lacks_suffix(std::string_view number) {
   return is_digit(last) || last == '.';
 }
 
+/// A name as long and not reserved, whatever this one means to the compiler.
+std::string unreserved(std::string_view name) {
+  const size_t underscores = std::min(name.find_first_not_of('_'), name.size());
+  std::string result = std::string(underscores, 'u') + std::string(name.substr(underscores));
+  for (size_t at; (at = result.find("__")) != std::string::npos;) result[at] = 'u';
+  return result;
+}
+
 class Lowering {
  public:
   Lowering(const Syntax& syntax, const ConstantValues& values)
@@ -30,8 +39,10 @@ class Lowering {
     drop_instantiations();
     drop_doubles();
     give_function_constants();
+    const std::set<std::string_view> reserved = own_reserved_names(syntax_);
     for (size_t i = 0; i < syntax_.code().size(); i++) {
       if (syntax_.at(i) == "threadgroup") lower_threadgroup(i);
+      if (reserved.count(syntax_.at(i)) != 0) edits_.push_back({syntax_.code()[i].begin, syntax_.code()[i].end, unreserved(syntax_.at(i))});
       if (syntax_.code()[i].kind == TokenKind::number) lower_number(syntax_.code()[i]);
     }
     for (const Token& token : text_.tokens())
@@ -323,6 +334,20 @@ bool is_swizzle(std::string_view word) {
 }  // namespace
 
 std::string lower(const Syntax& syntax, const ConstantValues& values) { return Lowering(syntax, values).result(); }
+
+std::string lower_names(const Syntax& syntax, const std::string& expression) {
+  const std::set<std::string_view> reserved = own_reserved_names(syntax);
+  std::string result;
+  for (size_t at = 0; at < expression.size();) {
+    size_t end = at;
+    while (end < expression.size() && is_word(expression[end])) end++;
+    const std::string_view word = std::string_view(expression).substr(at, end - at);
+    result.append(reserved.count(word) != 0 ? unreserved(word) : std::string(word));
+    if (end < expression.size()) result += expression[end];
+    at = end + 1;
+  }
+  return result;
+}
 
 std::string swizzle_list(const MetalText& text) {
   std::set<std::string> swizzles;

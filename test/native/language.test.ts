@@ -79,6 +79,12 @@ kernel void k(device const float4* x [[buffer(3)]], constant Step& step [[buffer
     ]);
   });
 
+  it('takes an array for a pointer', async () => {
+    expect(
+      await parameters('kernel void k(const constant int x[2] [[buffer(4)]], device half y[]) {}'),
+    ).toEqual(['x buffer 4 int constant read', 'y buffer 0 half device write']);
+  });
+
   it('works out indices from macros, constants, enumerators and template arguments', async () => {
     expect(
       await parameters(`#define FIRST 2
@@ -181,8 +187,11 @@ kernel void k(device const float4* x [[buffer(3)]], constant Step& step [[buffer
 
   it('refuses arguments of other types', async () => {
     const given = async (...values: unknown[]): Promise<string> => {
-      const call = addon.inspectKernels as (...values: unknown[]) => Promise<unknown>;
-      const { code, message } = await failure(() => call(...values));
+      const untyped = addon as unknown as Record<
+        'inspectKernels',
+        (...values: unknown[]) => Promise<unknown>
+      >;
+      const { code, message } = await failure(() => untyped.inspectKernels(...values));
       expect(code).toBe('UPGC_BAD_PLAN');
       return message;
     };
@@ -287,6 +296,17 @@ describe('text of others runs', () => {
       data: [out],
     });
     expect([...out]).toEqual([1107, 1106, 1105, 1104, 1103, 1102, 1101, 1100]);
+  });
+
+  it('with reserved names for its own types, which mean nothing to the compiler', async () => {
+    const source = `struct __None { static constant constexpr float value = 3; }; struct _Mask__ : __None {};
+      struct __asm__ {};
+      template <typename T> [[kernel]] void f(device float* out [[buffer(0)]]) { out[0] = T::value; }
+      template [[host_name("k")]] [[kernel]] void f<_Mask__>(device float* out [[buffer(0)]]);`;
+    expect(await outcome(source, 1)).toEqual([3]);
+    expect((await failure(() => outcome(`${source} void g() { __asm__("nop"); }`, 1))).message).toMatch(
+      /kernels.metal:6:\d+: error: .*uuasm/,
+    );
   });
 
   it('with macros, conditions and pragmas', async () => {
