@@ -233,7 +233,10 @@ describe('text of others runs', () => {
       struct Pair {
         float x, y;
         Pair(float a, float b) thread : x(a), y(b) {}
+        Pair(float a, float b) constant : x(a), y(b) {}
         Pair(float a, float b) threadgroup : x(a), y(b) {}
+        float product() constant { return x * y; }
+        float product() const device { return x * y; }
         float sum() const thread { return x + y; }
         float sum() const device { return x + y; }
         float sum() const constant { return x + y; }
@@ -250,8 +253,9 @@ describe('text of others runs', () => {
         Pair pair(1, 2);
         out[3] = pair.sum();
         out[4] = pair;
+        out[5] = pair.product();
       }`;
-    expect(await outcome(source, 5)).toEqual([6, 8, 9, 3, 1]);
+    expect(await outcome(source, 6)).toEqual([6, 8, 9, 3, 1, 2]);
   });
 
   it('but not where address spaces select other text', async () => {
