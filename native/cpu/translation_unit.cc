@@ -30,7 +30,8 @@ struct Reference {
 };
 
 Reference refer_to(const Syntax& syntax, const KernelEntry& entry, size_t number) {
-  const std::string expression = "&" + lower_names(syntax, entry.expression);
+  std::string expression = "&" + lower_names(syntax, entry.expression);
+  if (!entry.type.empty()) expression = concat("static_cast<", lower_names(syntax, entry.type), ">(", expression, ")");
   if (entry.scope == 0) return {expression, ""};
   const std::string name = concat("upgc_kernel_", number);
   Reference reference{name, concat("constexpr auto ", name, " = ", expression, ";")};

@@ -223,6 +223,16 @@ describe('text of others runs', () => {
     });
   });
 
+  it('where kernels of one name differ in their parameters', async () => {
+    const source = `
+      template <typename T> [[kernel]] void f(device T* out [[buffer(0)]], device T* more [[buffer(1)]]) {}
+      template <typename T, int n> [[kernel]] void f(device T* out [[buffer(0)]]) { out[0] = n; }
+      template <typename T> [[kernel]] void f(device T* out [[buffer(0)]], device T* a, device T* b) {}
+      template [[host_name("k")]] [[kernel]] void f<float, 5>(device float* out [[buffer(0)]]);`;
+    expect(await outcome(source, 1)).toEqual([5]);
+    expect(await parameters(source)).toEqual(['out buffer 0 float device write']);
+  });
+
   it('with functions and methods for every address space', async () => {
     const source = `
       float first(device const float* p) { return p[0] * 2; }
