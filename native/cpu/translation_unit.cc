@@ -30,9 +30,11 @@ struct Reference {
 };
 
 Reference refer_to(const Syntax& syntax, const KernelEntry& entry, size_t number) {
-  if (entry.scope == 0) return {"&" + entry.expression, ""};
+  std::string expression = "&" + lower_names(syntax, entry.expression);
+  if (!entry.type.empty()) expression = concat("static_cast<", lower_names(syntax, entry.type), ">(", expression, ")");
+  if (entry.scope == 0) return {expression, ""};
   const std::string name = concat("upgc_kernel_", number);
-  Reference reference{name, concat("constexpr auto ", name, " = &", entry.expression, ";")};
+  Reference reference{name, concat("constexpr auto ", name, " = ", expression, ";")};
   for (size_t scope = entry.scope; scope != 0; scope = syntax.scopes()[scope].parent) {
     const std::string& called = syntax.scopes()[scope].name;
     reference.preparation = concat("namespace ", called, " { ", reference.preparation, " }");

@@ -12,8 +12,8 @@ namespace upgc {
 namespace {
 
 const std::set<std::string_view> reserved_but_fine = {
-    "__METAL__", "__METAL_VERSION__", "__HAVE_BFLOAT__", "__LINE__", "__FILE__", "__restrict", "__restrict__",
-    "__attribute__",
+    "__METAL__", "__HAVE_BFLOAT__", "__LINE__", "__FILE__", "__restrict", "__restrict__",
+    "__attribute__", "__builtin_clz", "__builtin_ctz", "__builtin_popcount", "__builtin_expect",
 };
 
 const std::set<std::string_view> gnu_attributes = {"always_inline", "noinline", "unused", "packed", "aligned", "const",
@@ -33,9 +33,22 @@ const std::map<std::string_view, const char*> refused_words = {
     {"thread_local", "is not Metal: variables of a function belong to their thread; remove it"},
 };
 
+bool is_reserved(std::string_view word) {
+  const bool capital = word.size() > 1 && word[0] == '_' && word[1] >= 'A' && word[1] <= 'Z';
+  if (word.find("__") == std::string_view::npos && !capital) return false;
+  // `__metal_fabs`, `__METAL_MAYBE_FAST_MATH__` and their kin are Apple's: no name of this compiler begins so. Those that
+  // begin with `__is_` are questions about types.
+  for (const std::string_view fine : {"__metal_", "__METAL_", "__is_"})
+    if (word.substr(0, fine.size()) == fine) return false;
+  // `__UINT32_MAX__` and other limits.
+  if (word.size() > 6 && word.substr(word.size() - 6) == "_MAX__") return false;
+  return reserved_but_fine.count(word) == 0;
+}
+
 class Admission {
  public:
-  explicit Admission(const MetalText& text) : text_(text), tokens_(text.tokens()) {}
+  Admission(const MetalText& text, const Syntax& syntax)
+      : text_(text), tokens_(text.tokens()), own_(own_reserved_names(syntax)) {}
 
   void check() {
     for (size_t i = 0; i < tokens_.size(); i++) {
@@ -82,15 +95,11 @@ class Admission {
     if (word.rfind("upgc", 0) == 0 || word.rfind("UPGC", 0) == 0)
       text_.refuse(tokens_[i], concat("`", word, "` is reserved: names that begin with upgc belong to the runtime; "
                                                  "give it another name"));
-    if (word.find("__") == std::string_view::npos && !(word.size() > 1 && word[0] == '_' && is_capital(word[1])))
-      return;
-    if (reserved_but_fine.count(word) == 0)
+    if (is_reserved(word) && own_.count(word) == 0)
       text_.refuse(tokens_[i], concat("`", word, "` is reserved: names that contain __ or begin with _ and a capital "
                                                  "belong to the compiler; use Metal's own functions and other names"));
     if (word == "__attribute__") check_gnu_attributes(i);
   }
-
-  static bool is_capital(char c) { return c >= 'A' && c <= 'Z'; }
 
   /// `__attribute__((a, b(1)))`, from the first word on.
   void check_gnu_attributes(size_t i) const {
@@ -107,6 +116,7 @@ class Admission {
 
   const MetalText& text_;
   const std::vector<Token>& tokens_;
+  const std::set<std::string_view> own_;
 };
 
 }  // namespace
@@ -116,7 +126,14 @@ void admit(const MetalText& text, const Syntax& syntax) {
     if (!is_attribute(attribute.name))
       text.refuse(attribute.at, concat("the attribute `", attribute.name, "` is none of a compute kernel's attributes "
                                        "that upgc knows; remove it"));
-  Admission(text).check();
+  Admission(text, syntax).check();
+}
+
+std::set<std::string_view> own_reserved_names(const Syntax& syntax) {
+  std::set<std::string_view> own;
+  for (const std::string_view name : syntax.declared_types())
+    if (name[0] == '_' && is_reserved(name)) own.insert(name);
+  return own;
 }
 
 }  // namespace upgc

@@ -15,4 +15,8 @@ namespace upgc {
 /// link, see translation_unit.cc; global objects that run code when they are made do not compile, see kernel_cache.cc.
 void admit(const MetalText& text, const Syntax& syntax);
 
+/// The reserved names that the text itself gives to types, as public Metal code does. They are admitted because `lower`
+/// replaces them: off this text's lines they mean nothing.
+std::set<std::string_view> own_reserved_names(const Syntax& syntax);
+
 }  // namespace upgc

@@ -238,7 +238,7 @@ bool is_known_pragma(std::string_view rest) {
   }
   words.resize(2);
   if (words[0] == "clang") return words[1] == "loop" || words[1] == "fp" || words[1] == "diagnostic";
-  static const std::set<std::string> known = {"unroll", "nounroll", "mark", "once", "METAL"};
+  static const std::set<std::string> known = {"unroll", "nounroll", "unused", "mark", "once", "METAL"};
   return known.count(words[0]) != 0;
 }
 

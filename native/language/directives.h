@@ -31,6 +31,6 @@ RawText read_directives(const std::string& name, const std::string& text);
 
 /// Whether what follows `#pragma` is a pragma that Metal text may contain.
 bool is_known_pragma(std::string_view rest);
-constexpr const char* known_pragmas = "unroll, nounroll, mark, once, METAL, clang loop, clang fp and clang diagnostic";
+constexpr const char* known_pragmas = "unroll, nounroll, unused, mark, once, METAL, clang loop, clang fp and clang diagnostic";
 
 }  // namespace upgc

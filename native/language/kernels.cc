@@ -105,15 +105,31 @@ class KernelList {
     if (angles + 1 < end)
       for (const auto& [first, last] : syntax_.split(angles + 1, end - 1))
         entry.template_arguments.push_back(syntax_.spelled(first, last));
-    const auto found = definitions_.find(std::string(syntax_.at(angles - 1)));
-    if (found != definitions_.end()) entry.definition = found->second;
+    find_definition(declaration, std::string(syntax_.at(angles - 1)), entry);
     add(entry, attribute != nullptr ? attribute->at : syntax_.code()[begin]);
+  }
+
+  /// Of several kernels with one name, the one with as many parameters as the instantiation.
+  void find_definition(const Declaration& instantiation, const std::string& name, KernelEntry& entry) const {
+    const auto [first, last] = definitions_.equal_range(name);
+    if (first == last) return;
+    entry.definition = first->second;
+    const size_t open = instantiation.parameters;
+    if (std::distance(first, last) == 1 || open == nowhere || syntax_.partner(open) == nowhere) return;
+    entry.type = concat("void (*)(", syntax_.spelled(open + 1, syntax_.partner(open)), ")");
+    for (auto definition = first; definition != last; ++definition)
+      if (parameter_count(syntax_.declarations()[definition->second].parameters) == parameter_count(open))
+        entry.definition = definition->second;
+  }
+
+  size_t parameter_count(size_t open) const {
+    return syntax_.partner(open) == nowhere ? 0 : syntax_.split(open + 1, syntax_.partner(open)).size();
   }
 
   const Syntax& syntax_;
   std::vector<KernelEntry> entries_;
   std::set<std::string> names_;
-  std::map<std::string, size_t> definitions_;
+  std::multimap<std::string, size_t> definitions_;
 };
 
 /// Integer expressions in C's grammar, as far as indices and sizes are written with them.

@@ -20,6 +20,8 @@ struct KernelEntry {
   /// The arguments of the template, one for each argument written.
   std::vector<std::string> template_arguments;
   Token at;
+  /// The type of the function, where the text has several kernels of this name and the instantiation tells which.
+  std::string type = "";
 };
 
 /// The kernels of a text in its order. UPGC_COMPILE when two have one name.

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "../error.h"
+#include "admit.h"
 
 namespace upgc {
 namespace {
@@ -20,6 +21,14 @@ bool lacks_suffix(std::string_view number) {
   return is_digit(last) || last == '.';
 }
 
+/// A name as long and not reserved, whatever this one means to the compiler.
+std::string unreserved(std::string_view name) {
+  const size_t underscores = std::min(name.find_first_not_of('_'), name.size());
+  std::string result = std::string(underscores, 'u') + std::string(name.substr(underscores));
+  for (size_t at; (at = result.find("__")) != std::string::npos;) result[at] = 'u';
+  return result;
+}
+
 class Lowering {
  public:
   Lowering(const Syntax& syntax, const ConstantValues& values)
@@ -30,8 +39,10 @@ class Lowering {
     drop_instantiations();
     drop_doubles();
     give_function_constants();
+    const std::set<std::string_view> reserved = own_reserved_names(syntax_);
     for (size_t i = 0; i < syntax_.code().size(); i++) {
       if (syntax_.at(i) == "threadgroup") lower_threadgroup(i);
+      if (reserved.count(syntax_.at(i)) != 0) edits_.push_back({syntax_.code()[i].begin, syntax_.code()[i].end, unreserved(syntax_.at(i))});
       if (syntax_.code()[i].kind == TokenKind::number) lower_number(syntax_.code()[i]);
     }
     for (const Token& token : text_.tokens())
@@ -114,6 +125,13 @@ class Lowering {
     return result;
   }
 
+  /// A definition without what qualifies a method or constructor.
+  std::string erased_definition(const Declaration& f) const {
+    size_t rest = syntax_.partner(f.parameters) + 1;
+    while (syntax_.at(rest) == "const" || is_address_space(syntax_.at(rest))) rest++;
+    return erased(f.begin, syntax_.partner(f.parameters)) + erased(rest, f.end);
+  }
+
   /// A parameter without its name and default.
   std::string erased_parameter(size_t begin, size_t end) const {
     for (size_t i = begin; i < end; i = syntax_.behind(i))
@@ -140,7 +158,7 @@ class Lowering {
     const size_t close = syntax_.partner(f.parameters);
     for (const auto& [begin, end] : syntax_.split(f.parameters + 1, close))
       result += erased_parameter(begin, end) + ", ";
-    for (size_t i = close + 1; i < f.body && syntax_.at(i) != ":" && syntax_.at(i) != "->"; i++)
+    for (size_t i = close + 1; i < f.body && !makes_object(f) && syntax_.at(i) != ":" && syntax_.at(i) != "->"; i++)
       if (syntax_.at(i) == "const" || (syntax_.at(i) == "constant" && syntax_.at(i - 1) == ")")) return result + ") const";
     return result + ")";
   }
@@ -160,7 +178,7 @@ class Lowering {
       if (is_new || !(mentions_address_space(f) || mentions_address_space(*first->second))) continue;
       const Token& name = syntax_.code()[f.parameters - 1];
       const size_t first_line = syntax_.code()[first->second->parameters - 1].line;
-      if (erased(f.begin, f.end) != erased(first->second->begin, first->second->end))
+      if (erased_definition(f) != erased_definition(*first->second))
         text_.refuse(name, concat("`", text_.spelling(name), "` differs from that of line ", first_line,
                                   " in address spaces and in its text; here, where address spaces do not tell functions "
                                   "apart, give one another name"));
@@ -170,11 +188,19 @@ class Lowering {
     }
   }
 
-  /// `f() const constant {` would be const twice.
+  /// Whether this is a constructor.
+  bool makes_object(const Declaration& f) const {
+    const Scope& scope = syntax_.scopes()[f.scope];
+    const std::string_view name = syntax_.at(f.parameters - 1);
+    return scope.is_class && scope.name.compare(0, name.size(), name) == 0 &&
+           (scope.name.size() == name.size() || !is_word(scope.name[name.size()]));
+  }
+
+  /// `f() const constant {` would be const twice, and a constructor cannot be const at all.
   void lower_method_qualifier(const Declaration& f) {
     for (size_t i = syntax_.partner(f.parameters) + 1; i < f.body && syntax_.at(i) != ":"; i++) {
       if (syntax_.at(i) != "constant") continue;
-      if (syntax_.at(i - 1) == "const" || syntax_.at(i + 1) == "const")
+      if (syntax_.at(i - 1) == "const" || syntax_.at(i + 1) == "const" || makes_object(f))
         replace(syntax_.code()[i].begin, syntax_.code()[i].end, "");
     }
   }
@@ -323,6 +349,20 @@ bool is_swizzle(std::string_view word) {
 }  // namespace
 
 std::string lower(const Syntax& syntax, const ConstantValues& values) { return Lowering(syntax, values).result(); }
+
+std::string lower_names(const Syntax& syntax, const std::string& expression) {
+  const std::set<std::string_view> reserved = own_reserved_names(syntax);
+  std::string result;
+  for (size_t at = 0; at < expression.size();) {
+    size_t end = at;
+    while (end < expression.size() && is_word(expression[end])) end++;
+    const std::string_view word = std::string_view(expression).substr(at, end - at);
+    result.append(reserved.count(word) != 0 ? unreserved(word) : std::string(word));
+    if (end < expression.size()) result += expression[end];
+    at = end + 1;
+  }
+  return result;
+}
 
 std::string swizzle_list(const MetalText& text) {
   std::set<std::string> swizzles;

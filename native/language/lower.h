@@ -15,11 +15,15 @@ using ConstantValues = std::map<uint64_t, double>;
 ///   - `threadgroup` before a variable, as opposed to a pointer or reference, becomes `upgc_shared`;
 ///   - function constants get their values;
 ///   - definitions that differ from an earlier one only in address spaces become spaces when they are the same text;
+///   - reserved names that the text gives to types become other names, as long;
 ///   - `#pragma unroll(full)` and its kin lose what clang does not know;
 ///   - floating-point literals without suffix get the f that Metal reads into them: in place of a 0 or a space nearby
 ///     where there is one.
 /// UPGC_COMPILE for what cannot be said in C++.
 std::string lower(const Syntax& syntax, const ConstantValues& values);
+
+/// An expression of the text, with the names that `lower` replaces replaced.
+std::string lower_names(const Syntax& syntax, const std::string& expression);
 
 /// `#define UPGC_SWIZZLES(M) M(xy) M(wzyx)` and a line's end: the swizzles of several components in the text; nothing
 /// when there are none. Headers define no others: all 1360 would take longer to compile than most kernels.

@@ -65,9 +65,13 @@ class KernelReader {
 
   KernelParameter parameter(size_t begin, size_t end) const {
     size_t name = nowhere, pointer = nowhere;
+    bool is_array = false;  // which as a parameter is a pointer
     for (size_t i = begin; i < end; i++) {
       if ((syntax_.at(i) == "*" || syntax_.at(i) == "&") && pointer == nowhere) pointer = i;
-      if (syntax_.at(i) == "[" && name != nowhere) break;
+      if (syntax_.at(i) == "[" && name != nowhere) {
+        is_array = true;
+        break;
+      }
       if (syntax_.at(i) == "<") {
         i = syntax_.behind(i) - 1;
         continue;
@@ -78,8 +82,8 @@ class KernelReader {
     if (name == nowhere || name == begin)
       syntax_.text().refuse(at, concat("a parameter of kernel ", entry_.host_name, " has no name"));
     KernelParameter result{std::string(syntax_.at(name)), "", 0, "", "", false, at};
-    read_type(begin, pointer != nowhere ? pointer : name, pointer != nowhere, result);
-    read_attributes(begin, end, pointer != nowhere, result);
+    read_type(begin, pointer != nowhere ? pointer : name, pointer != nowhere || is_array, result);
+    read_attributes(begin, end, pointer != nowhere || is_array, result);
     return result;
   }
 

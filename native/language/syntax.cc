@@ -139,6 +139,16 @@ const Attribute* Syntax::find_attribute(std::string_view name, size_t begin, siz
   return found == last ? nullptr : &*found;
 }
 
+std::set<std::string_view> Syntax::declared_types() const {
+  std::set<std::string_view> names;
+  for (size_t i = 1; i < code_.size(); i++) {
+    const std::string_view before = at(i - 1);
+    const bool declares = before == "struct" || before == "class" || before == "union" || before == "enum";
+    if (declares && is_word_at(i)) names.insert(at(i));
+  }
+  return names;
+}
+
 void Syntax::find_declarations() {
   scopes_.push_back({"", nowhere, false});
   size_t scope = 0;

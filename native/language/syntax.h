@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -83,6 +84,8 @@ class Syntax {
   /// The first of them with this name.
   const Attribute* find_attribute(std::string_view name, size_t begin, size_t end) const;
 
+  /// The names that follow `struct`, `class`, `union` and `enum`.
+  std::set<std::string_view> declared_types() const;
   const std::vector<Declaration>& declarations() const { return declarations_; }
   const std::vector<Scope>& scopes() const { return scopes_; }
 

@@ -22,7 +22,7 @@ async function refusal(source: string): Promise<string> {
   return inspected.message;
 }
 
-const pragmas = 'unroll, nounroll, mark, once, METAL, clang loop, clang fp and clang diagnostic';
+const pragmas = 'unroll, nounroll, unused, mark, once, METAL, clang loop, clang fp and clang diagnostic';
 const directives =
   'directives of Metal text are #include <metal_...>, #pragma, #define, #undef, #if and its kin, #error and #warning';
 const includes = 'Metal text may include <metal_...> headers only; put the rest into the text';

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
@@ -51,6 +52,26 @@ it('compiles once and finds the kernels in the cache afterwards', async () => {
   expect(cached(cache).inode).toBe(inode);
   expect(warm).toBeLessThan(cold / 4);
   if (process.env['UPGC_MEASURE']) console.log(`cold ${cold.toFixed(1)} ms, warm ${warm.toFixed(1)} ms`);
+});
+
+it('runs no compiler when the kernels are in the cache', () => {
+  const log = scratch('log');
+  const clang = scratch('logging-clang');
+  const names = ['clang++', ...[21, 20, 19, 18, 17, 16].map((version) => `clang++-${version}`)].join(' ');
+  const real = execFileSync('sh', ['-c', `for name in ${names}; do command -v $name && break; done`]);
+  writeFileSync(clang, `#!/bin/sh\necho run >> '${log}'\nexec ${real.toString().trim()} "$@"\n`, {
+    mode: 0o755,
+  });
+  const spec = { ...launchSpec(scratch('warm'), { ...double, data: [Float32Array.of(1)] }), clang };
+  // In a process of its own: this one remembers what compilers it knows.
+  const create = `const addon = require(process.argv[1]);
+    addon.createProgram('cpu', JSON.parse(process.argv[2])).then((program) => program.close());`;
+  const addonFile = path.join(root, 'native/build/Release/upgc.node');
+  const runs = (): number => {
+    execFileSync(process.execPath, ['-e', create, addonFile, JSON.stringify(spec)]);
+    return readFileSync(log, 'utf8').split('\n').length - 1;
+  };
+  expect([runs(), runs()]).toEqual([2, 2]); // --version and the compilation, then nothing
 });
 
 it('compiles again when the key or the library is damaged', async () => {

@@ -80,6 +80,12 @@ kernel void k(device const float4* x [[buffer(3)]], constant Step& step [[buffer
     ]);
   });
 
+  it('takes an array for a pointer', async () => {
+    expect(
+      await parameters('kernel void k(const constant int x[2] [[buffer(4)]], device half y[]) {}'),
+    ).toEqual(['x buffer 4 int constant read', 'y buffer 0 half device write']);
+  });
+
   it('works out indices from macros, constants, enumerators and template arguments', async () => {
     expect(
       await parameters(`#define FIRST 2
@@ -182,8 +188,11 @@ kernel void k(device const float4* x [[buffer(3)]], constant Step& step [[buffer
 
   it('refuses arguments of other types', async () => {
     const given = async (...values: unknown[]): Promise<string> => {
-      const call = addon.inspectKernels as (...values: unknown[]) => Promise<unknown>;
-      const { code, message } = await failure(() => call(...values));
+      const untyped = addon as unknown as Record<
+        'inspectKernels',
+        (...values: unknown[]) => Promise<unknown>
+      >;
+      const { code, message } = await failure(() => untyped.inspectKernels(...values));
       expect(code).toBe('UPGC_BAD_PLAN');
       return message;
     };
@@ -215,6 +224,16 @@ describe('text of others runs', () => {
     });
   });
 
+  it('where kernels of one name differ in their parameters', async () => {
+    const source = `
+      template <typename T> [[kernel]] void f(device T* out [[buffer(0)]], device T* more [[buffer(1)]]) {}
+      template <typename T, int n> [[kernel]] void f(device T* out [[buffer(0)]]) { out[0] = n; }
+      template <typename T> [[kernel]] void f(device T* out [[buffer(0)]], device T* a, device T* b) {}
+      template [[host_name("k")]] [[kernel]] void f<float, 5>(device float* out [[buffer(0)]]);`;
+    expect(await outcome(source, 1)).toEqual([5]);
+    expect(await parameters(source)).toEqual(['out buffer 0 float device write']);
+  });
+
   it('with functions and methods for every address space', async () => {
     const source = `
       float first(device const float* p) { return p[0] * 2; }
@@ -225,7 +244,10 @@ describe('text of others runs', () => {
       struct Pair {
         float x, y;
         Pair(float a, float b) thread : x(a), y(b) {}
+        Pair(float a, float b) constant : x(a), y(b) {}
         Pair(float a, float b) threadgroup : x(a), y(b) {}
+        float product() constant { return x * y; }
+        float product() const device { return x * y; }
         float sum() const thread { return x + y; }
         float sum() const device { return x + y; }
         float sum() const constant { return x + y; }
@@ -242,8 +264,9 @@ describe('text of others runs', () => {
         Pair pair(1, 2);
         out[3] = pair.sum();
         out[4] = pair;
+        out[5] = pair.product();
       }`;
-    expect(await outcome(source, 5)).toEqual([6, 8, 9, 3, 1]);
+    expect(await outcome(source, 6)).toEqual([6, 8, 9, 3, 1, 2]);
   });
 
   it('but not where address spaces select other text', async () => {
@@ -288,6 +311,17 @@ describe('text of others runs', () => {
       data: [out],
     });
     expect([...out]).toEqual([1107, 1106, 1105, 1104, 1103, 1102, 1101, 1100]);
+  });
+
+  it('with reserved names for its own types, which mean nothing to the compiler', async () => {
+    const source = `struct __None { static constant constexpr float value = 3; }; struct _Mask__ : __None {};
+      struct __asm__ {};
+      template <typename T> [[kernel]] void f(device float* out [[buffer(0)]]) { out[0] = T::value; }
+      template [[host_name("k")]] [[kernel]] void f<_Mask__>(device float* out [[buffer(0)]]);`;
+    expect(await outcome(source, 1)).toEqual([3]);
+    expect((await failure(() => outcome(`${source} void g() { __asm__("nop"); }`, 1))).message).toMatch(
+      /kernels.metal:6:\d+: error: .*uuasm/,
+    );
   });
 
   it('with macros, conditions and pragmas', async () => {
