@@ -6,14 +6,22 @@
 
 namespace metal {
 
-/// With an integer a bfloat gives a bfloat, with a float a float. With a half no operation compiles.
+/// Converts to float by itself and to half or an integer only when asked to. With an integer a bfloat gives a bfloat, with
+/// a float a float; with a half no operation compiles. Functions of <metal_math> take it as a float, and return one.
 struct bfloat {
   struct from_bits {};
 
   bfloat() = default;
   UPGC_INLINE constexpr bfloat(ushort bits, from_bits) : bits(bits) {}
   UPGC_INLINE constexpr bfloat(float value) : bits(rounded(as_type<uint>(value))) {}
-  UPGC_INLINE constexpr operator float() const { return as_type<float>(uint(bits) << 16); }
+  template <class Integer, class = enable_if_t<is_integral_v<Integer>>>
+  UPGC_INLINE constexpr bfloat(Integer value) : bfloat(float(value)) {}
+  // A template, so that no second conversion can follow: a bfloat is no int or half by itself.
+  template <class Wider, class = enable_if_t<is_same_v<Wider, float>>>
+  UPGC_INLINE constexpr operator Wider() const { return as_type<float>(uint(bits) << 16); }
+  template <class Other, class = enable_if_t<is_integral_v<Other> || is_same_v<Other, half> || is_same_v<Other, double>>,
+            class = void>
+  UPGC_INLINE explicit constexpr operator Other() const { return Other(float(*this)); }
 
   ushort bits;
 
@@ -33,20 +41,38 @@ using with_bfloat_t =
 }  // namespace detail
 
 #define UPGC_BFLOAT_OPERATOR(op)                                                                               \
-  UPGC_INLINE constexpr bfloat operator op(bfloat a, bfloat b) { return float(a) op float(b); }                \
+  UPGC_INLINE constexpr bfloat operator op(bfloat a, bfloat b) { return bfloat(float(a) op float(b)); }        \
   template <class T>                                                                                           \
-  UPGC_INLINE constexpr detail::with_bfloat_t<T> operator op(bfloat a, T b) { return float(a) op float(b); }   \
+  UPGC_INLINE constexpr detail::with_bfloat_t<T> operator op(bfloat a, T b) {                                  \
+    return detail::with_bfloat_t<T>(float(a) op float(b));                                                     \
+  }                                                                                                            \
   template <class T>                                                                                           \
-  UPGC_INLINE constexpr detail::with_bfloat_t<T> operator op(T a, bfloat b) { return float(a) op float(b); }   \
+  UPGC_INLINE constexpr detail::with_bfloat_t<T> operator op(T a, bfloat b) {                                  \
+    return detail::with_bfloat_t<T>(float(a) op float(b));                                                     \
+  }                                                                                                            \
   bfloat operator op(bfloat, half) = delete;                                                                   \
   bfloat operator op(half, bfloat) = delete;                                                                   \
   template <class T>                                                                                           \
-  UPGC_INLINE constexpr bfloat& operator op##=(bfloat& a, T b) { return a = a op b; }
+  UPGC_INLINE constexpr bfloat& operator op##=(bfloat& a, T b) { return a = bfloat(a op b); }
 UPGC_BFLOAT_OPERATOR(+)
 UPGC_BFLOAT_OPERATOR(-)
 UPGC_BFLOAT_OPERATOR(*)
 UPGC_BFLOAT_OPERATOR(/)
 #undef UPGC_BFLOAT_OPERATOR
+
+#define UPGC_BFLOAT_COMPARE(op)                                                                                \
+  UPGC_INLINE constexpr bool operator op(bfloat a, bfloat b) { return float(a) op float(b); }                  \
+  template <class T, class = detail::with_bfloat_t<T>>                                                         \
+  UPGC_INLINE constexpr bool operator op(bfloat a, T b) { return float(a) op float(b); }                       \
+  template <class T, class = detail::with_bfloat_t<T>>                                                         \
+  UPGC_INLINE constexpr bool operator op(T a, bfloat b) { return float(a) op float(b); }
+UPGC_BFLOAT_COMPARE(==)
+UPGC_BFLOAT_COMPARE(!=)
+UPGC_BFLOAT_COMPARE(<)
+UPGC_BFLOAT_COMPARE(<=)
+UPGC_BFLOAT_COMPARE(>)
+UPGC_BFLOAT_COMPARE(>=)
+#undef UPGC_BFLOAT_COMPARE
 
 UPGC_INLINE constexpr bfloat operator+(bfloat a) { return a; }
 UPGC_INLINE constexpr bfloat operator-(bfloat a) { return bfloat(ushort(a.bits ^ 0x8000u), bfloat::from_bits{}); }
@@ -67,39 +93,15 @@ UPGC_FLOAT_LIMITS(bfloat, ushort, 8, 7, 2, -37, 38)
 
 static_assert(sizeof(bfloat) == 2 && alignof(bfloat) == 2);
 
-// Functions compute in float. Templates, so that those which a kernel brings along for bfloat are preferred.
-#define UPGC_BFLOAT_1(name) \
-  template <int = 0>        \
-  UPGC_INLINE bfloat name(bfloat x) { return name(float(x)); }
-#define UPGC_BFLOAT_2(name) \
-  template <int = 0>        \
-  UPGC_INLINE bfloat name(bfloat x, bfloat y) { return name(float(x), float(y)); }
-#define UPGC_BFLOAT_3(name) \
-  template <int = 0>        \
-  UPGC_INLINE bfloat name(bfloat x, bfloat y, bfloat z) { return name(float(x), float(y), float(z)); }
-UPGC_MATH_1(UPGC_BFLOAT_1)
-UPGC_MATH_2(UPGC_BFLOAT_2)
-UPGC_MATH_3(UPGC_BFLOAT_3)
-#undef UPGC_BFLOAT_3
-#undef UPGC_BFLOAT_2
-#undef UPGC_BFLOAT_1
-
-template <int = 0>
-UPGC_INLINE bfloat ldexp(bfloat x, int exponent) { return ldexp(float(x), exponent); }
-template <int = 0>
-UPGC_INLINE bfloat frexp(bfloat x, int& exponent) { return frexp(float(x), exponent); }
-template <int = 0>
-UPGC_INLINE bfloat modf(bfloat x, bfloat& whole) {
-  float wide;
-  const float rest = modf(float(x), wide);
-  whole = wide;
-  return rest;
-}
-template <int = 0>
-UPGC_INLINE bfloat sincos(bfloat x, bfloat& cosine) {
-  cosine = cos(float(x));
-  return sin(float(x));
-}
+// Of two bfloats these give a bfloat, in integer.h; beside a float it counts as one.
+#define UPGC_BFLOAT_CHOICE(name)                                                                       \
+  template <class B>                                                                                   \
+  UPGC_INLINE enable_if_t<is_same_v<B, bfloat>, float> name(B x, float y) { return name(float(x), y); } \
+  template <class B>                                                                                   \
+  UPGC_INLINE enable_if_t<is_same_v<B, bfloat>, float> name(float x, B y) { return name(x, float(y)); }
+UPGC_BFLOAT_CHOICE(min)
+UPGC_BFLOAT_CHOICE(max)
+#undef UPGC_BFLOAT_CHOICE
 
 }  // namespace metal
 

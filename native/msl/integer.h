@@ -11,14 +11,14 @@ namespace metal {
   template <class T, int N>                                                                   \
   UPGC_INLINE vec<T, N> name(const vec<T, N> x) {                                             \
     vec<T, N> result;                                                                         \
-    for (int i = 0; i < N; i++) result.lanes[i] = detail::to_lane<T>(name(x[i]));             \
+    for (int i = 0; i < N; i++) result.lanes[i] = detail::to_lane<T>(T(name(x[i])));             \
     return result;                                                                            \
   }
 #define UPGC_LIFT_2(name)                                                                     \
   template <class T, int N>                                                                   \
   UPGC_INLINE vec<T, N> name(const vec<T, N> x, const type_identity_t<vec<T, N>> y) {         \
     vec<T, N> result;                                                                         \
-    for (int i = 0; i < N; i++) result.lanes[i] = detail::to_lane<T>(name(x[i], y[i]));       \
+    for (int i = 0; i < N; i++) result.lanes[i] = detail::to_lane<T>(T(name(x[i], y[i])));       \
     return result;                                                                            \
   }                                                                                           \
   template <class T, int N>                                                                   \
@@ -28,7 +28,7 @@ namespace metal {
   UPGC_INLINE vec<T, N> name(const vec<T, N> x, const type_identity_t<vec<T, N>> y,           \
                              const type_identity_t<vec<T, N>> z) {                            \
     vec<T, N> result;                                                                         \
-    for (int i = 0; i < N; i++) result.lanes[i] = detail::to_lane<T>(name(x[i], y[i], z[i])); \
+    for (int i = 0; i < N; i++) result.lanes[i] = detail::to_lane<T>(T(name(x[i], y[i], z[i]))); \
     return result;                                                                            \
   }                                                                                           \
   template <class T, int N>                                                                   \

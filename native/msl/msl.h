@@ -5,6 +5,7 @@
 //
 //   UPGC_USES_ATOMIC            atomic, memory_order, thread_scope
 //   UPGC_USES_BFLOAT            bfloat, _bf, BFLT_
+//   UPGC_USES_BUILTINS          __metal_, __METAL_
 //   UPGC_USES_MATRIX            2x2, 2x3, 2x4, 3x2, 3x3, 3x4, 4x2, 4x3, 4x4, matrix, transpose, determinant
 //   UPGC_USES_PACK              pack_
 //   UPGC_USES_PACKED            packed_
@@ -18,6 +19,7 @@
 #ifndef UPGC_SELECTS_PARTS
 #define UPGC_USES_ATOMIC
 #define UPGC_USES_BFLOAT
+#define UPGC_USES_BUILTINS
 #define UPGC_USES_MATRIX
 #define UPGC_USES_PACK
 #define UPGC_USES_PACKED
@@ -52,6 +54,9 @@
 #endif
 #ifdef UPGC_USES_SIMDGROUP_MATRIX
 #include "simdgroup_matrix.h"
+#endif
+#ifdef UPGC_USES_BUILTINS
+#include "builtins.h"
 #endif
 #include "entry.h"
 #include "language.h"

@@ -64,13 +64,13 @@ UPGC_INLINE constexpr lanes_t<T, N> narrow(ext_vector<wide_lane_t<T>, N> lanes) 
 class Never {
   Never();
 };
-/// A constant of type float is no constant of type bfloat, and C++ does not convert twice.
+/// A bfloat vector takes a float operand, though a bfloat is made of one only when asked to.
 template <class T>
 using also_from_t = conditional_t<is_same_v<T, bfloat>, float, Never>;
 
 /// How many components an argument of a constructor of vec<T, ...> stands for.
 template <class T, class Part>
-constexpr int component_count = __is_convertible_to(Part, T) ? 1 : -100;
+constexpr int component_count = __is_constructible(T, Part) ? 1 : -100;
 template <class T, int N>
 constexpr int component_count<T, vec<T, N>> = N;
 template <class T, int N, class Vector>
@@ -171,7 +171,7 @@ UPGC_SWIZZLES(UPGC_SWIZZLE)
   }                                                                                                         \
   template <class Part>                                                                                     \
   UPGC_INLINE void append(int& at, Part part) {                                                             \
-    if constexpr (__is_convertible_to(Part, T)) (*this)[at++] = T(part);                                    \
+    if constexpr (__is_constructible(T, Part)) (*this)[at++] = T(part);                                     \
     else for (int i = 0; i < Part::size; i++) (*this)[at++] = part[i];                                      \
   }                                                                                                         \
   template <class U>                                                                                        \

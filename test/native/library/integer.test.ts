@@ -27,6 +27,7 @@ const saturated = (type: Type, x: bigint): bigint =>
 const floorHalf = (x: bigint): bigint => (x - (x & 1n)) / 2n;
 const bitsOf = (type: Type, x: bigint): string =>
   BigInt.asUintN(type.bits, x).toString(2).padStart(type.bits, '0');
+const reversed = (text: string): string => Array.from(text).reverse().join('');
 const mulhi = (type: Type, x: bigint, y: bigint): bigint => (x * y) >> BigInt(type.bits);
 const median = (...x: bigint[]): bigint => defined(x.sort((a, b) => (a < b ? -1 : Number(a > b)))[1]);
 const least = (...x: bigint[]): bigint => x.reduce((a, b) => (a < b ? a : b));
@@ -36,8 +37,8 @@ const greatest = (...x: bigint[]): bigint => x.reduce((a, b) => (a > b ? a : b))
 const functions: Record<string, (type: Type, x: bigint, y: bigint, z: bigint) => bigint> = {
   'popcount(x)': (type, x) => BigInt(bitsOf(type, x).replaceAll('0', '').length),
   'clz(x)': (type, x) => BigInt((bitsOf(type, x) + '1').indexOf('1')),
-  'ctz(x)': (type, x) => BigInt([...bitsOf(type, x)].reverse().concat('1').indexOf('1')),
-  'reverse_bits(x)': (type, x) => BigInt('0b' + [...bitsOf(type, x)].reverse().join('')),
+  'ctz(x)': (type, x) => BigInt((reversed(bitsOf(type, x)) + '1').indexOf('1')),
+  'reverse_bits(x)': (type, x) => BigInt('0b' + reversed(bitsOf(type, x))),
   'abs(x)': (_, x) => (x < 0n ? -x : x),
   'mulhi(x, y)': mulhi,
   'madhi(x, y, z)': (type, x, y, z) => mulhi(type, x, y) + z,

@@ -143,7 +143,7 @@ describe.each([1, 32] as const)('functions at width %i', (simdWidth) => {
         const float y = ${name}(${list('float')});
         y32[at] = y;
         y16[at] = float(${name}(${list('half')}));
-        yb16[at] = float(${name}(${list('bfloat')}));
+        yb16[at] = float(bfloat(${name}(${list('bfloat')})));
         const float3 v = precise::${name}(${list('float3')}), w = fast::${name}(${list('float3')});
         differing[at] = float(as_type<uint>(v.x) != as_type<uint>(y)) + float(as_type<uint>(w.z) != as_type<uint>(y));
       }`;
