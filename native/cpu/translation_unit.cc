@@ -2,6 +2,7 @@
 
 #include "../error.h"
 #include "../language/admit.h"
+#include "../language/library_use.h"
 #include "../language/lower.h"
 #include "../language/preprocess.h"
 
@@ -66,7 +67,7 @@ std::string translation_unit(const ProgramSpec& spec) {
   admit(text, syntax);
   // Hidden, a function that the text declares and does not define fails to link. Otherwise it would be looked for
   // among the functions of this process.
-  std::string unit = concat(swizzle_list(text), "#include <msl.h>\n#pragma GCC visibility push(hidden)\n#line 1 ",
+  std::string unit = concat(library_use(text), "#include <msl.h>\n#pragma GCC visibility push(hidden)\n#line 1 ",
                             quoted(spec.source_name), "\n", lower(syntax, spec.function_constants),
                             "\n#pragma GCC visibility pop\n");
   const std::vector<KernelEntry> kernels = find_kernels(syntax);

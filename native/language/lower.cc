@@ -12,6 +12,10 @@ namespace upgc {
 namespace {
 
 /// Where a number that Metal reads as a float and C++ as a double.
+bool ends_with(std::string_view text, std::string_view end) {
+  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
+}
+
 bool lacks_suffix(std::string_view number) {
   const bool hex = number.size() > 1 && (number[1] == 'x' || number[1] == 'X');
   if (!hex && (number.find('.') == std::string_view::npos && number.find_first_of("eE") == std::string_view::npos))
@@ -307,6 +311,10 @@ class Lowering {
 
   void lower_number(const Token& token) {
     const std::string_view number = text_.spelling(token);
+    const bool hex = number.size() > 1 && (number[1] == 'x' || number[1] == 'X');
+    // C++ leaves suffixes without an underscore to itself.
+    if (!hex && ends_with(number, "bf")) edits_.push_back({token.end - 2, token.end, "_bf"});
+    if (!hex && ends_with(number, "H")) replace(token.end - 1, token.end, "h");
     if (!lacks_suffix(number)) return;
     const size_t size = number.size();
     const char next = token.end < source_.size() ? source_[token.end] : '\0';
@@ -340,12 +348,6 @@ class Lowering {
 };
 
 /// Whether `word` selects 2 to 4 components of a vector, out of xyzw or rgba.
-bool is_swizzle(std::string_view word) {
-  return word.size() >= 2 && word.size() <= 4 &&
-         (word.find_first_not_of("xyzw") == std::string_view::npos ||
-          word.find_first_not_of("rgba") == std::string_view::npos);
-}
-
 }  // namespace
 
 std::string lower(const Syntax& syntax, const ConstantValues& values) { return Lowering(syntax, values).result(); }
@@ -362,18 +364,6 @@ std::string lower_names(const Syntax& syntax, const std::string& expression) {
     at = end + 1;
   }
   return result;
-}
-
-std::string swizzle_list(const MetalText& text) {
-  std::set<std::string> swizzles;
-  const std::vector<Token>& tokens = text.tokens();
-  for (size_t i = 1; i < tokens.size(); i++) {
-    const std::string_view before = text.spelling(tokens[i - 1]), word = text.spelling(tokens[i]);
-    if ((before == "." || before == "->") && is_swizzle(word)) swizzles.emplace(word);
-  }
-  std::string list;
-  for (const std::string& swizzle : swizzles) list += concat(" M(", swizzle, ")");
-  return list.empty() ? "" : concat("#define UPGC_SWIZZLES(M)", list, "\n");
 }
 
 }  // namespace upgc

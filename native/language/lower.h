@@ -25,8 +25,4 @@ std::string lower(const Syntax& syntax, const ConstantValues& values);
 /// An expression of the text, with the names that `lower` replaces replaced.
 std::string lower_names(const Syntax& syntax, const std::string& expression);
 
-/// `#define UPGC_SWIZZLES(M) M(xy) M(wzyx)` and a line's end: the swizzles of several components in the text; nothing
-/// when there are none. Headers define no others: all 1360 would take longer to compile than most kernels.
-std::string swizzle_list(const MetalText& text);
-
 }  // namespace upgc

@@ -1,35 +1,8 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'vitest';
-import { addon, buffers, emptySpec, root, temporaryFolder } from '../support.js';
+import { addon, buffers, emptySpec, temporaryFolder } from '../support.js';
 
 const folder = temporaryFolder();
-const swizzles = [
-  'xy',
-  'yx',
-  'xx',
-  'zw',
-  'xz',
-  'xyz',
-  'zyx',
-  'xxx',
-  'yzw',
-  'wzyx',
-  'xyzw',
-  'rgb',
-  'bgra',
-  'ga',
-];
-
-/** The headers as a text with the swizzles above sees them: the loader defines the list in front of them. */
-const headers = path.join(folder, 'headers');
-mkdirSync(headers);
-writeFileSync(
-  path.join(headers, 'msl.h'),
-  `#pragma once\n#define UPGC_SWIZZLES(M) ${swizzles.map((name) => `M(${name})`).join(' ')}
-#include "${path.join(root, 'native/msl/msl.h')}"\n`,
-);
-writeFileSync(path.join(headers, 'metal_stdlib'), '#pragma once\n');
 
 /** Runs `kernel void test` once with these buffers, which hold its results afterwards. */
 export async function runTest(
@@ -42,7 +15,6 @@ export async function runTest(
     'cpu',
     emptySpec(path.join(folder, 'cache'), {
       source: `#include <metal_stdlib>\nusing namespace metal;\n${source}`,
-      headers,
       simdWidth: options.simdWidth,
       kernels: [
         {
