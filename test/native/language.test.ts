@@ -397,19 +397,23 @@ describe('function constants', () => {
   });
 });
 
-it('tells the headers which swizzles the text has', async () => {
+it('tells the headers which swizzles and parts the text has', async () => {
   const folder = temporaryFolder();
   const spec = launchSpec(folder, {
     source: `struct S { float xy, abcd, xyzwx, rgx; float2 zx; };
       kernel void k(device S* s [[buffer(0)]], device float4* v [[buffer(1)]]) {
-        s->xy = s[0].abcd + s[0].xyzwx + s[0].rgx + v[0].x; s[0].zx.y = 1; // .www
+        s->xy = s[0].abcd + s[0].xyzwx + s[0].rgx + v[0].x; s[0].zx.y = 2.5bf; // .www quad_sum
       }`,
     kernel: { name: 'k', threads: [1, 1, 1], arguments: buffers(2) },
     data: [new Float32Array(8), new Float32Array(4)],
   });
   (await addon.createProgram('cpu', spec)).close();
   const unit = readFileSync(path.join(folder, defined(readdirSync(folder)[0]), 'kernels.cpp'), 'utf8');
-  expect(unit.split('\n').slice(0, 2)).toEqual(['#define UPGC_SWIZZLES(M) M(xy) M(zx)', '#include <msl.h>']);
+  expect(unit.split('#include')[0]?.trim().split('\n')).toEqual([
+    '#define UPGC_SELECTS_PARTS',
+    '#define UPGC_USES_BFLOAT',
+    '#define UPGC_SWIZZLES(M) M(xy) M(zx)',
+  ]);
 });
 
 it('refuses cached kernels behind links, and those that others could have written', async () => {
