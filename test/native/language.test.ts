@@ -307,7 +307,11 @@ describe('text of others runs', () => {
       kernel void k(device float* out [[buffer(0)]], uint i [[thread_position_in_grid]]) {
         out[i] = turned<float, 8>(float(i), i);
       }`,
-      kernel: { name: 'k', threads: [8, 1, 1], arguments: [...buffers(1), position('thread_position_in_grid')] },
+      kernel: {
+        name: 'k',
+        threads: [8, 1, 1],
+        arguments: [...buffers(1), position('thread_position_in_grid')],
+      },
       data: [out],
     });
     expect([...out]).toEqual([1107, 1106, 1105, 1104, 1103, 1102, 1101, 1100]);
