@@ -19,7 +19,7 @@ function open(dir: string): TextTokenizer {
 /** SentencePiece style: byte fallback, and a leading space that the decoder takes off again. */
 const stories = open('examples/stories260k');
 /** GPT style: byte-level, every id is some bytes. */
-const phi4 = open('test/fixtures/phi4-shakespeare');
+const phi4 = open('examples/phi4-shakespeare');
 
 function streamed(tokenizer: TextTokenizer, ids: readonly number[]): string[] {
   const stream = tokenizer.stream();
