@@ -1,13 +1,13 @@
-// bfloat: the upper half of a float, computed with as one. A class, because clang's __bf16 cannot be relied on: 16 has no
-// arithmetic for it, 19 miscompiles vectors of it.
+// bfloat: the upper half of a float, computed with as one. A class, because clang's own __bf16 does not work in every
+// version that is supported.
 #pragma once
 
 #include "math.h"
 
 namespace metal {
 
-/// Converts to float by itself and to half or an integer only when asked to. With an integer a bfloat gives a bfloat, with
-/// a float a float; with a half no operation compiles. Functions of <metal_math> take it as a float, and return one.
+/// Converts to float by itself and to half or an integer only when asked to. With an integer a bfloat gives a bfloat,
+/// with a float a float; with a half no operation compiles. Functions of <metal_math> take and return it as a float.
 struct bfloat {
   struct from_bits {};
 
@@ -19,8 +19,8 @@ struct bfloat {
   // A template, so that no second conversion can follow: a bfloat is no int or half by itself.
   template <class Wider, class = enable_if_t<is_same_v<Wider, float>>>
   UPGC_INLINE constexpr operator Wider() const { return as_type<float>(uint(bits) << 16); }
-  template <class Other, class = enable_if_t<is_integral_v<Other> || is_same_v<Other, half> || is_same_v<Other, double>>,
-            class = void>
+  template <class Other, class = void,
+            class = enable_if_t<is_integral_v<Other> || is_same_v<Other, half> || is_same_v<Other, double>>>
   UPGC_INLINE explicit constexpr operator Other() const { return Other(float(*this)); }
 
   ushort bits;

@@ -1,5 +1,5 @@
-// The compiler builtins behind Apple's own headers, as far as public kernels call them by name: MLX does, to give bfloat
-// its functions. The last operand of a mathematical one selects fast or precise.
+// The compiler builtins behind Apple's own headers, as far as public kernels call them by name: MLX does, to give
+// bfloat its functions. The last operand of a mathematical one selects fast or precise.
 #pragma once
 
 #include "simdgroup.h"

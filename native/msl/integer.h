@@ -193,7 +193,8 @@ UPGC_INLINE vec<T, N> extract_bits(const vec<T, N> x, uint offset, uint count) {
   return result;
 }
 template <class T, int N>
-UPGC_INLINE vec<T, N> insert_bits(const vec<T, N> base, const type_identity_t<vec<T, N>> bits, uint offset, uint count) {
+UPGC_INLINE vec<T, N> insert_bits(const vec<T, N> base, const type_identity_t<vec<T, N>> bits, uint offset,
+                                  uint count) {
   vec<T, N> result;
   for (int i = 0; i < N; i++) result.lanes[i] = insert_bits(base[i], bits[i], offset, count);
   return result;

@@ -1,6 +1,6 @@
 // <metal_math>, <metal_common>, <metal_relational> and <metal_geometric>. Each function is defined for float; half
-// computes in float, and vectors go component by component. Nothing is fast-math: `precise::` and `fast::` hold the same
-// functions.
+// computes in float, and vectors go component by component. Nothing is fast-math: `precise::` and `fast::` hold the
+// same functions.
 #pragma once
 
 #include "elementary.h"
@@ -76,7 +76,7 @@ UPGC_INLINE float fmin3(float x, float y, float z) { return fmin(x, fmin(y, z));
 UPGC_INLINE float fmax3(float x, float y, float z) { return fmax(x, fmax(y, z)); }
 UPGC_INLINE float fmedian3(float x, float y, float z) { return fmax(fmin(x, y), fmin(fmax(x, y), z)); }
 
-// The functions above. half, vectors, bfloat and packed vectors are made from these lists.
+// The functions above, from which those of half, vectors and packed vectors are made.
 #define UPGC_MATH_1(M)                                                                                        \
   M(abs) M(fabs) M(sqrt) M(rsqrt) M(floor) M(ceil) M(trunc) M(rint) M(round) M(fract) M(exp) M(exp2) M(exp10) \
   M(log) M(log2) M(log10) M(sin) M(cos) M(tan) M(asin) M(acos) M(atan) M(sinh) M(cosh) M(tanh) M(asinh)       \
@@ -212,7 +212,9 @@ UPGC_INLINE vec<bool, N> isnormal(const vec<T, N> x) {
 template <class T>
 UPGC_INLINE enable_if_t<is_floating_point_v<T>, bool> isordered(T x, type_identity_t<T> y) { return x == x && y == y; }
 template <class T>
-UPGC_INLINE enable_if_t<is_floating_point_v<T>, bool> isunordered(T x, type_identity_t<T> y) { return !isordered(x, y); }
+UPGC_INLINE enable_if_t<is_floating_point_v<T>, bool> isunordered(T x, type_identity_t<T> y) {
+  return !isordered(x, y);
+}
 template <class T, int N>
 UPGC_INLINE vec<bool, N> isordered(vec<T, N> x, type_identity_t<vec<T, N>> y) { return x == x && y == y; }
 template <class T, int N>

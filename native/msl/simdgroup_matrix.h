@@ -1,5 +1,5 @@
-// <metal_simdgroup_matrix>: 8x8 matrices that a simdgroup holds together. With 32 lanes each lane has two elements, in the
-// layout of Apple's GPUs, which public kernels rely on; with simdgroups of one thread, the thread has all 64.
+// <metal_simdgroup_matrix>: 8x8 matrices that a simdgroup holds together. With 32 lanes each has two elements, in the
+// layout of Apple's GPUs, which public kernels rely on; in a simdgroup of one thread, the thread has all 64.
 #pragma once
 
 #include "simdgroup.h"
@@ -68,7 +68,9 @@ struct simdgroup_matrix {
   }
 
   UPGC_INLINE vec<T, 2>& thread_elements() {
-    static_assert(count == 2 || !sizeof(T), "thread_elements() needs simdgroups of 32; this build has one thread in each");
+    // `sizeof` delays the check until the function is used.
+    static_assert(count == 2 || sizeof(T) == 0,
+                  "thread_elements() needs simdgroups of 32; this build has one thread in each");
     return reinterpret_cast<vec<T, 2>&>(elements);
   }
   UPGC_INLINE const vec<T, 2>& thread_elements() const {
@@ -77,7 +79,9 @@ struct simdgroup_matrix {
 
   /// Where in the matrix this thread's i-th element is.
   static UPGC_INLINE unsigned row(int i) { return upgc::matrix_row(upgc::lane_index()) + unsigned(i / row_length); }
-  static UPGC_INLINE unsigned column(int i) { return upgc::matrix_column(upgc::lane_index()) + unsigned(i % row_length); }
+  static UPGC_INLINE unsigned column(int i) {
+    return upgc::matrix_column(upgc::lane_index()) + unsigned(i % row_length);
+  }
 
   alignas(vec<T, 2>) T elements[count];
 };

@@ -1,6 +1,6 @@
-// vec<T, N>: Metal's float2 ... bfloat4, over clang's ext_vector. Swizzles of two and more components are properties; they
-// are most of what would make this header slow to compile, so only those that the text uses exist: the loader lists them,
-// as in `#define UPGC_SWIZZLES(M) M(xyz) M(wzyx)`.
+// vec<T, N>: Metal's float2 ... bfloat4, over clang's ext_vector. Swizzles of two and more components are properties;
+// they are most of what would make this header slow to compile, so only those that the text uses exist: the loader
+// lists them, as in `#define UPGC_SWIZZLES(M) M(xyz) M(wzyx)`.
 #pragma once
 
 #include "scalar.h"

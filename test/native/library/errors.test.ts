@@ -57,7 +57,9 @@ it('refuses operands that Metal refuses', async () => {
   const probes = operands
     .map(
       ([expression], i) => `
-      template <typename A, typename B> auto probe_${i}(A&& a, B&& b, int) -> decltype((void)(${expression}), true) { return true; }
+      template <typename A, typename B> auto probe_${i}(A&& a, B&& b, int) -> decltype((void)(${expression}), true) {
+        return true;
+      }
       template <typename A, typename B> bool probe_${i}(A&&, B&&, long) { return false; }
       template <typename T> T& lvalue_${i}(T&& value) { return value; }`,
     )

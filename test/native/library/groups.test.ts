@@ -193,7 +193,8 @@ describe.each([1, 32] as const)('atomics at width %i', (simdWidth) => {
     const groups = new Uint32Array(grid);
     await runTest(
       `struct Counters {
-        atomic_uint count; atomic_int least, greatest; atomic_uint bits, kept, flipped; atomic_float sum; atomic_int left;
+        atomic_uint count; atomic_int least, greatest; atomic_uint bits, kept, flipped; atomic_float sum;
+        atomic_int left;
         atomic_ulong wide; atomic_uint exchanged; atomic_bool flag; };
       kernel void test(device Counters& counters [[buffer(0)]], device uint* groups [[buffer(1)]], ${parameters}) {
         threadgroup atomic_uint shared;
@@ -263,7 +264,8 @@ describe.each([1, 32] as const)('8 x 8 matrices at width %i', (simdWidth) => {
 
         threadgroup half halves[64];
         threadgroup bfloat bfloats[64];
-        for (uint i = thread_index; i < 64; i += ${simdWidth}) halves[i] = half(b[i] / 3), bfloats[i] = bfloat(b[i] / 3);
+        for (uint i = thread_index; i < 64; i += ${simdWidth})
+          halves[i] = half(b[i] / 3), bfloats[i] = bfloat(b[i] / 3);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         simdgroup_half8x8 mh;
         simdgroup_bfloat8x8 mx;

@@ -81,7 +81,8 @@ describe.each([1, 32] as const)('integers at width %i', (simdWidth) => {
     const results = new BigUint64Array(types.length * count * expressions.length);
     const differing = new Uint32Array(1);
     await runTest(
-      `template <typename T> inline void all_of(device const ulong* in, device ulong* out, device atomic_uint* differing) {
+      `template <typename T>
+      inline void all_of(device const ulong* in, device ulong* out, device atomic_uint* differing) {
         for (uint i = 0; i < ${count}; ++i) {
           const T x0 = T(in[3 * i]), y0 = T(in[3 * i + 1]), z0 = T(in[3 * i + 2]);
           const vec<T, 3> x3 = vec<T, 3>(x0), y3 = vec<T, 3>(y0), z3 = vec<T, 3>(z0);
@@ -107,7 +108,7 @@ describe.each([1, 32] as const)('integers at width %i', (simdWidth) => {
           )
           .join('\n')}
       }`.replace(
-        'template <typename T> inline void all_of',
+        'template <typename T>',
         `${expressions
           .map(
             ([expression], k) =>
