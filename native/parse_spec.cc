@@ -102,7 +102,9 @@ class Node {
 
 Argument parse_argument(const Node& node) {
   const std::string kind = node.at("kind").string();
-  Argument argument{ArgumentKind::position, "", node.at("index").integer(), node.at("bytes").integer()};
+  Argument argument{ArgumentKind::position, "", "", node.at("index").integer(), node.at("bytes").integer()};
+  const Node name = node.at("name");
+  if (!name.absent()) argument.name = name.string();
   if (kind == "buffer") argument.kind = ArgumentKind::buffer;
   else if (kind == "threadgroup") argument.kind = ArgumentKind::threadgroup;
   else if (is_position(kind)) argument.position = kind;
@@ -172,6 +174,7 @@ ProgramSpec parse_program_spec(Napi::Value value) {
   if (!clang.absent()) spec.clang = clang.string();
   const Node shuffle = node.at("shuffle");
   if (!shuffle.absent()) spec.shuffle = shuffle.integer();
+  spec.sanitize = flag(node.at("sanitize"));
   const Node threads = node.at("threads");
   if (!threads.absent()) spec.threads = threads.integer();
   for (const char* name : {"PATH", "HOME", "TMPDIR", "SDKROOT", "DEVELOPER_DIR"})

@@ -17,6 +17,8 @@ struct Argument {
   ArgumentKind kind;
   /// For a position: the MSL attribute, one of `is_position`.
   std::string position;
+  /// For people; empty when it has none.
+  std::string name;
   uint64_t index;
   uint64_t bytes;
 };
@@ -74,6 +76,8 @@ struct ProgramSpec {
   std::optional<std::string> clang;
   /// At most 2^32 - 1.
   std::optional<uint64_t> shuffle;
+  /// Whether every access of a kernel is checked.
+  bool sanitize = false;
   /// OS threads that kernels run on.
   uint64_t threads = 1;
   /// The environment variables that a compiler may see, captured on the JavaScript thread: reading the environment

@@ -17,6 +17,7 @@
 #include "../error.h"
 #include "clang.h"
 #include "process.h"
+#include "sanitized_assembly.h"
 #include "simt.h"
 #include "translation_unit.h"
 
@@ -93,10 +94,21 @@ std::string headers_text(const std::string& folder) {
   return text;
 }
 
-std::vector<std::string> compiler_flags(const ProgramSpec& spec, const Clang& clang) {
+/// Little is optimised, so that accesses stay what the text says, and nothing is vectorised, so that each has its place.
+const std::vector<std::string> sanitizer_flags = {
+    "-O1", "-fno-vectorize", "-fno-slp-vectorize", "-fno-unroll-loops", "-gline-tables-only", "-DUPGC_SANITIZE",
+    // The address sanitizer with function calls in the place of everything else that it does.
+    "-fsanitize=address",
+    "-mllvm", "-asan-instrumentation-with-call-threshold=0", "-mllvm", "-asan-constructor-kind=none",
+    "-mllvm", "-asan-stack=0", "-mllvm", "-asan-globals=0",
+    // It does not care whether bytes that were read are then written, nor for accesses within variables of fixed size;
+    // for those on the stack nor do we.
+    "-mllvm", "-asan-opt-same-temp=0", "-mllvm", "-asan-opt-globals=0", "-mllvm", "-asan-opt-stack=1"};
+
+std::vector<std::string> compiler_flags(const ProgramSpec& spec) {
   const size_t frame = spec.simd_width == 1 ? serial_frame_bytes : Simt::max_frame_bytes;
   std::vector<std::string> flags = {
-      "-x", "c++", "-std=c++17", "-fdeclspec", "-O2", "-fPIC", "-shared", "-fno-exceptions", "-fno-rtti",
+      "-x", "c++", "-std=c++17", "-fdeclspec", "-O2", "-fPIC", "-fno-exceptions", "-fno-rtti",
       "-fno-math-errno", "-ffp-contract=on", "-fvisibility=hidden", "-nostdinc", "-Wno-everything",
       // A kernel's variables must fit its stack; without recursion in Metal this is all that can overflow it.
       concat("-Wframe-larger-than=", frame), "-Werror=frame-larger-than",
@@ -112,8 +124,14 @@ std::vector<std::string> compiler_flags(const ProgramSpec& spec, const Clang& cl
   const auto several = [](const Kernel& kernel) { return kernel.thread_count() != 1; };
   if (spec.simd_width == 1 && std::any_of(spec.kernels.begin(), spec.kernels.end(), several))
     flags.push_back("-DUPGC_SERIAL_THREADS");
+  if (spec.sanitize) flags.insert(flags.end(), sanitizer_flags.begin(), sanitizer_flags.end());
+  return flags;
+}
+
+std::vector<std::string> linker_flags(const Clang& clang) {
+  std::vector<std::string> flags = {"-shared", "-fPIC"};
   // Node has libm and libc loaded; a kernel module needs nothing that would have to be linked in.
-  if (!clang.apple) flags.push_back("-nostdlib");
+  if (!clang.apple) flags.insert(flags.end(), {"-nostdlib", "-Wl,--build-id=none"});
   if (clang.lld) flags.push_back("-fuse-ld=lld");
   return flags;
 }
@@ -159,20 +177,38 @@ Module load_cached(const std::string& folder, const std::string& key) {
   return Module::load(folder + "/kernels.so", ignored);
 }
 
-void compile(const ProgramSpec& spec, const Clang& clang, const std::vector<std::string>& flags,
-             const std::string& unit, const std::string& folder) {
-  write_file(folder + "/kernels.cpp", unit);
-  std::vector<std::string> arguments = {clang.path};
-  arguments.insert(arguments.end(), flags.begin(), flags.end());
-  arguments.insert(arguments.end(),
-                   {"-isystem", spec.headers, "-o", folder + "/kernels.so", folder + "/kernels.cpp"});
-  if (!clang.apple) arguments.push_back("-Wl,--build-id=none");
+void run_clang(const ProgramSpec& spec, std::vector<std::string> arguments) {
   const ProcessResult run = run_process(arguments, spec.environment, compile_seconds);
   if (run.timed_out)
     throw Error(code::compile, concat(spec.source_name, ": the compiler took longer than ", compile_seconds, " s"));
   if (run.status != 0)
     throw Error(code::compile, concat(spec.source_name, " does not compile:\n", run.start_error,
                                       first_lines(run.output, max_diagnostic_lines)));
+}
+
+/// Makes kernels.so of kernels.cpp, and of kernels.s between them when the program is sanitized.
+void compile(const ProgramSpec& spec, const Clang& clang, const std::vector<std::string>& flags,
+             const std::string& unit, const std::string& folder) {
+  const std::string source = folder + "/kernels.cpp", assembly = folder + "/kernels.s";
+  write_file(source, unit);
+  std::vector<std::string> compiling = {clang.path}, linking = {clang.path};
+  compiling.insert(compiling.end(), flags.begin(), flags.end());
+  compiling.insert(compiling.end(), {"-isystem", spec.headers});
+  std::vector<std::string>& last = spec.sanitize ? linking : compiling;
+  if (spec.sanitize) {
+    compiling.insert(compiling.end(), {"-S", "-o", assembly, source});
+    run_clang(spec, compiling);
+    std::string text;
+    if (!read_file(assembly, text)) throw Error(code::io, concat("cannot read ", assembly));
+    write_file(assembly, sanitized_assembly(text, spec.source_name));
+    linking.insert(linking.end(), {"-O2", "-fvisibility=hidden", "-std=c++17", assembly, spec.headers + "/sanitizer.cc"});
+  } else {
+    compiling.push_back(source);
+  }
+  const std::vector<std::string> link = linker_flags(clang);
+  last.insert(last.end(), link.begin(), link.end());
+  last.insert(last.end(), {"-o", folder + "/kernels.so"});
+  run_clang(spec, last);
 }
 
 /// Puts a finished folder in its place. Another process may do the same at the same time; whoever comes second finds
@@ -198,10 +234,11 @@ Module publish(const std::string& made, const std::string& folder, const std::st
 
 Module compile_kernels(const ProgramSpec& spec) {
   const Clang clang = find_clang(spec);
-  const std::vector<std::string> flags = compiler_flags(spec, clang);
+  const std::vector<std::string> flags = compiler_flags(spec);
   const std::string unit = translation_unit(spec);
   std::string key = concat("upgc kernel cache ", cache_format, "\n", clang.path, "\n", clang.version, "\n");
   for (const std::string& flag : flags) key += flag + "\n";
+  for (const std::string& flag : linker_flags(clang)) key += flag + "\n";
   key += concat(cpu_identity(), "\n", headers_text(spec.headers), "--- kernels.cpp\n", unit);
 
   prepare_folder(spec.cache);

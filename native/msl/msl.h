@@ -3,6 +3,9 @@
 #pragma once
 
 #include "abi.h"
+#ifdef UPGC_SANITIZE
+#include "sanitize.h"
+#endif
 #include "scalar.h"
 #include "vector.h"
 #include "limits.h"
