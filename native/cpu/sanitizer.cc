@@ -56,12 +56,18 @@ Sanitizer::Sanitizer(Memory& memory, const ProgramSpec& spec, const std::vector<
     arena_shadows_.push_back(arena.file ? Mapping() : memory.reserve(arena.bytes * sizeof(Shadow), "the sanitizer"));
   threadgroup_memory_ = memory.reserve(threadgroup_bytes * abi::threadgroup_spread, "threadgroup memory");
   threadgroup_shadow_ = memory.reserve(threadgroup_bytes * sizeof(Shadow), "the sanitizer");
+  const unsigned char* shared_end = nullptr;
   for (const abi::SharedVariable* v = sanitized.shared_variables; v->symbol != nullptr; v++, shared_variables_++) {
     const unsigned char *const begin = v->address - abi::shared_variable_gap, *const end = v->address + v->bytes;
     shared_begin_ = shared_begin_ == nullptr ? begin : std::min(shared_begin_, begin);
-    shared_end_ = std::max(shared_end_, end);
+    shared_end = std::max(shared_end, end);
   }
-  shared_shadow_ = memory.reserve((shared_end_ - shared_begin_) * sizeof(Shadow), "the sanitizer");
+  shared_bytes_ = shared_end - shared_begin_;
+  shared_shadow_ = memory.reserve(shared_bytes_ * sizeof(Shadow), "the sanitizer");
+  views_begin_ = views_memory_.data();
+  views_bytes_ = views_memory_.size();
+  threadgroup_begin_ = threadgroup_memory_.data();
+  threadgroup_bytes_ = threadgroup_memory_.size();
   if (simt != nullptr) simt->count_barriers(module.simdgroup_barrier);
   findings_.reserve(most_findings);
 }
@@ -92,6 +98,7 @@ void Sanitizer::begin_threadgroup(const Dispatch& dispatch, const abi::Launch& l
     group.position[axis] = launch.begin[axis];
     group.size[axis] = std::min(threads, launch.grid_threads[axis] - launch.begin[axis] * threads);
   }
+  group_ = first_group_ + groups_.size();
   groups_.push_back(group);
   buffers_.clear();
   for (size_t i = 0; i < kernel.arguments.size(); i++) {
@@ -116,28 +123,29 @@ std::optional<Error> Sanitizer::findings() const {
 // The functions below run on the stacks of lanes. They neither throw nor allocate.
 
 void Sanitizer::on_access(const void* address, size_t bytes, bool write, unsigned site) {
+  const auto* const place = static_cast<const unsigned char*>(address);
   Sanitizer& self = *active_;
-  Access access{bytes, write, {}};
-  access.record.group = self.first_group_ + self.groups_.size() - 1;
-  access.record.site = site;
-  access.record.atomic = *self.sanitized_.atomic_address == address;
-  if (access.record.atomic) *self.sanitized_.atomic_address = nullptr;
-  self.check(static_cast<const unsigned char*>(address), access);
+  // Most accesses are to variables of the thread.
+  if (size_t(place - self.views_begin_) < self.views_bytes_)
+    self.check_view(place, self.access(place, bytes, write, site));
+  else if (size_t(place - self.threadgroup_begin_) < self.threadgroup_bytes_)
+    self.check_threadgroup_argument(place, self.access(place, bytes, write, site));
+  else if (size_t(place - self.shared_begin_) < self.shared_bytes_)
+    self.check_shared_variable(place, self.access(place, bytes, write, site));
 }
 
-void Sanitizer::check(const unsigned char* address, Access access) {
-  const auto within = [&](const unsigned char* begin, size_t bytes) { return size_t(address - begin) < bytes; };
-  const bool view = within(views_memory_.data(), views_memory_.size());
-  const bool argument = within(threadgroup_memory_.data(), threadgroup_memory_.size());
-  const bool variable = within(shared_begin_, shared_end_ - shared_begin_);
-  if (!view && !argument && !variable) return;
+Sanitizer::Access Sanitizer::access(const unsigned char* address, size_t bytes, bool write, unsigned site) {
   const Simt::Moment now = simt_ != nullptr ? simt_->now() : Simt::Moment{*sanitized_.serial_thread, 0, 0};
+  const bool atomic = *sanitized_.atomic_address == address;
+  if (atomic) *sanitized_.atomic_address = nullptr;
+  Access access{bytes, write, {}};
+  access.record.group = group_;
   access.record.thread = now.thread;
   access.record.barriers = now.barriers;
   access.record.simdgroup_barriers = now.simdgroup_barriers;
-  if (view) check_view(address, access);
-  else if (argument) check_threadgroup_argument(address, access);
-  else check_shared_variable(address, access);
+  access.record.site = site;
+  access.record.atomic = atomic;
+  return access;
 }
 
 void Sanitizer::check_view(const unsigned char* address, const Access& access) {

@@ -132,7 +132,7 @@ class Sanitizer {
 
   void begin_threadgroup(const Dispatch& dispatch, const abi::Launch& launch);
   static void on_access(const void* address, size_t bytes, bool write, unsigned site);
-  void check(const unsigned char* address, Access access);
+  Access access(const unsigned char* address, size_t bytes, bool write, unsigned site);
   void check_view(const unsigned char* address, const Access& access);
   void check_threadgroup_argument(const unsigned char* address, const Access& access);
   void check_shared_variable(const unsigned char* address, const Access& access);
@@ -160,7 +160,9 @@ class Sanitizer {
   std::map<std::pair<size_t, size_t>, size_t> view_of_;
   Mapping threadgroup_memory_;
   size_t shared_variables_ = 0;
-  const unsigned char *shared_begin_ = nullptr, *shared_end_ = nullptr;
+  // Where the three kinds of memory lie that kernels share.
+  const unsigned char *views_begin_, *threadgroup_begin_, *shared_begin_ = nullptr;
+  size_t views_bytes_, threadgroup_bytes_, shared_bytes_;
   // One Shadow for each byte; pages that nothing touches take no memory.
   std::vector<Mapping> arena_shadows_;
   Mapping threadgroup_shadow_;
@@ -169,6 +171,7 @@ class Sanitizer {
   /// Threadgroups are counted from 1; those of the epoch are `groups_`, from `first_group_` on.
   uint32_t first_group_ = 1;
   std::vector<Group> groups_;
+  uint32_t group_ = 0;
   std::vector<Buffer> buffers_;
   std::vector<Finding> findings_;
   bool more_findings_ = false;
