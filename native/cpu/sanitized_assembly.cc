@@ -94,6 +94,9 @@ class Rewriter {
   }
 
   void write_table() {
+    if (!variables_.empty())
+      out_ << (mach_o_ ? "\t.section\t__DATA,upgc_shared\n" : "\t.section\tupgc_shared,\"aw\",@progbits\n")
+           << "\t.space\t" << abi::shared_variable_gap << '\n';
     const char* const symbol = mach_o_ ? "_upgc_shared_variables" : "upgc_shared_variables";
     out_ << (mach_o_ ? "\t.section\t__DATA,__const\n" : "\t.section\t.data.rel.ro,\"aw\",@progbits\n") << "\t.p2align\t3\n"
          << "\t.globl\t" << symbol << '\n' << (mach_o_ ? "\t.private_extern\t" : "\t.hidden\t") << symbol << '\n'

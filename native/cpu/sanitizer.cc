@@ -58,7 +58,7 @@ Sanitizer::Sanitizer(Memory& memory, const ProgramSpec& spec, const std::vector<
   threadgroup_shadow_ = memory.reserve(threadgroup_bytes * sizeof(Shadow), "the sanitizer");
   const unsigned char* shared_end = nullptr;
   for (const abi::SharedVariable* v = sanitized.shared_variables; v->symbol != nullptr; v++, shared_variables_++) {
-    const unsigned char *const begin = v->address - abi::shared_variable_gap, *const end = v->address + v->bytes;
+    const unsigned char *const begin = v->address - abi::shared_variable_gap, *const end = v->address + v->bytes + abi::shared_variable_gap;
     shared_begin_ = shared_begin_ == nullptr ? begin : std::min(shared_begin_, begin);
     shared_end = std::max(shared_end, end);
   }

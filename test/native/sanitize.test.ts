@@ -168,10 +168,13 @@ describe.each([1, 32] as const)('at width %i', (simdWidth) => {
     });
     expect(await faults([step(4)], simdWidth)).toMatchSnapshot();
     expect(await findings([step(3)], simdWidth)).toBe('');
-    const variable = (n: number): Step => ({
+    const variable = (n: number, name = 'left'): Step => ({
       body: `threadgroup uint left[4]; threadgroup uint right[4];
-        if (i == 0) { left[0] = 1; right[3] = 2; left[${n}] = 3; x[group] = left[0] + right[3]; }`,
+        if (i == 0) { left[0] = 1; right[3] = 2; ${name}[${n}] = 3; x[group] = left[0] + right[3]; }`,
     });
+    expect(await faults([variable(4, 'right')], simdWidth)).toContain(
+      'at byte 16 of threadgroup variable right',
+    );
     expect(await faults([variable(4)], simdWidth)).toMatchSnapshot();
     expect(await findings([variable(3)], simdWidth)).toBe('');
   });
