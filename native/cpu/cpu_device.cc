@@ -27,8 +27,8 @@ const abi::Kernel& find_kernel(const abi::Module& module, const ProgramSpec& spe
 }
 
 // Whether a dispatch is worth sharing out is decided by how long it takes at least on one core: the time to read its
-// buffers once, and to start and end its lanes. Sharing saves half of that or more, and costs a hand-over and an answer,
-// about 1 µs together; a dispatch must save twice as much.
+// buffers once, and to start and end its lanes. Sharing saves half of that or more, and costs a hand-over and an
+// answer, about 1 µs together; a dispatch must save twice as much.
 constexpr double bytes_per_nanosecond = 8;
 constexpr double nanoseconds_per_lane = 25;
 constexpr double shared_nanoseconds = 4000;
@@ -183,8 +183,9 @@ class CpuProgram : public Program {
         unsigned char* const arena = sanitizer_ ? sanitizer_->arena(binding.arena, b) : arenas_[binding.arena].data();
         p.buffers.push_back(arena + binding.offset);
       }
-      p.launch = {p.buffers.data(), sanitizer_ ? sanitizer_->threadgroup_memory() : cores_[0].threadgroup_memory.data(), {}, {},
-                  {}, {}};
+      unsigned char* const scratch =
+          sanitizer_ ? sanitizer_->threadgroup_memory() : cores_[0].threadgroup_memory.data();
+      p.launch = {p.buffers.data(), scratch, {}, {}, {}, {}};
       for (int axis = 0; axis < 3; axis++) {
         const uint64_t whole = dispatch.grid[axis] * kernel.threads[axis];
         p.threads[axis] = kernel.threads[axis];

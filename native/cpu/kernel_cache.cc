@@ -94,7 +94,8 @@ std::string headers_text(const std::string& folder) {
   return text;
 }
 
-/// Little is optimised, so that accesses stay what the text says, and nothing is vectorised, so that each has its place.
+/// Little is optimised, so that accesses stay what the text says, and nothing is vectorised, so that each has its
+/// place.
 const std::vector<std::string> sanitizer_flags = {
     "-O1", "-fno-vectorize", "-fno-slp-vectorize", "-fno-unroll-loops", "-gline-tables-only", "-DUPGC_SANITIZE",
     // The address sanitizer with function calls in the place of everything else that it does.
@@ -118,8 +119,9 @@ std::vector<std::string> compiler_flags(const ProgramSpec& spec) {
 #else
   flags.insert(flags.end(), {"-march=native", "-mprefer-vector-width=512"});
 #endif
-  // Clang unrolls short loops before it vectorises, and cannot vectorise what `float acc[4][16]` loops become then. With
-  // only tiny loops unrolled a 64 x 64 matrix-vector product runs 5 to 10 times faster and compiles in half the time.
+  // Clang unrolls short loops before it vectorises, and cannot vectorise what `float acc[4][16]` loops become then.
+  // With only tiny loops unrolled a 64 x 64 matrix-vector product runs 5 to 10 times faster and compiles in half the
+  // time.
   if (spec.simd_width == 1) flags.insert(flags.end(), {"-mllvm", "-unroll-full-max-count=4"});
   const auto several = [](const Kernel& kernel) { return kernel.thread_count() != 1; };
   if (spec.simd_width == 1 && std::any_of(spec.kernels.begin(), spec.kernels.end(), several))
@@ -201,7 +203,8 @@ void compile(const ProgramSpec& spec, const Clang& clang, const std::vector<std:
     std::string text;
     if (!read_file(assembly, text)) throw Error(code::io, concat("cannot read ", assembly));
     write_file(assembly, sanitized_assembly(text, spec.source_name));
-    linking.insert(linking.end(), {"-O2", "-fvisibility=hidden", "-std=c++17", assembly, spec.headers + "/sanitizer.cc"});
+    linking.insert(linking.end(), {"-O2", "-fvisibility=hidden", "-std=c++17", assembly});
+    linking.push_back(spec.headers + "/sanitizer.cc");
   } else {
     compiling.push_back(source);
   }

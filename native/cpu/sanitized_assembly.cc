@@ -10,7 +10,9 @@
 namespace upgc {
 namespace {
 
-bool starts_with(const std::string& text, const std::string& start) { return text.compare(0, start.size(), start) == 0; }
+bool starts_with(const std::string& text, const std::string& start) {
+  return text.compare(0, start.size(), start) == 0;
+}
 
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
@@ -33,7 +35,9 @@ struct Variable {
 class Rewriter {
  public:
   Rewriter(const std::string& assembly, const std::string& source_name)
-      : assembly_(assembly), source_name_(source_name), mach_o_(assembly.find(".section\t__TEXT") != std::string::npos) {}
+      : assembly_(assembly),
+        source_name_(source_name),
+        mach_o_(assembly.find(".section\t__TEXT") != std::string::npos) {}
 
   std::string run() {
     std::istringstream lines(assembly_);
@@ -98,14 +102,17 @@ class Rewriter {
       out_ << (mach_o_ ? "\t.section\t__DATA,upgc_shared\n" : "\t.section\tupgc_shared,\"aw\",@progbits\n")
            << "\t.space\t" << abi::shared_variable_gap << '\n';
     const char* const symbol = mach_o_ ? "_upgc_shared_variables" : "upgc_shared_variables";
-    out_ << (mach_o_ ? "\t.section\t__DATA,__const\n" : "\t.section\t.data.rel.ro,\"aw\",@progbits\n") << "\t.p2align\t3\n"
-         << "\t.globl\t" << symbol << '\n' << (mach_o_ ? "\t.private_extern\t" : "\t.hidden\t") << symbol << '\n'
+    out_ << (mach_o_ ? "\t.section\t__DATA,__const\n" : "\t.section\t.data.rel.ro,\"aw\",@progbits\n")
+         << "\t.p2align\t3\n\t.globl\t" << symbol
+         << (mach_o_ ? "\n\t.private_extern\t" : "\n\t.hidden\t") << symbol << '\n'
          << symbol << ":\n";
     const std::string name = mach_o_ ? "Lupgc_name_" : ".Lupgc_name_";
     for (size_t i = 0; i < variables_.size(); i++)
-      out_ << "\t.quad\t" << variables_[i].label << "\n\t.quad\t" << variables_[i].bytes << "\n\t.quad\t" << name << i << '\n';
+      out_ << "\t.quad\t" << variables_[i].label << "\n\t.quad\t" << variables_[i].bytes << "\n\t.quad\t" << name << i
+           << '\n';
     out_ << "\t.quad\t0\n\t.quad\t0\n\t.quad\t0\n";
-    for (size_t i = 0; i < variables_.size(); i++) out_ << name << i << ":\n\t.asciz\t\"" << variables_[i].label << "\"\n";
+    for (size_t i = 0; i < variables_.size(); i++)
+      out_ << name << i << ":\n\t.asciz\t\"" << variables_[i].label << "\"\n";
   }
 
   const std::string& assembly_;

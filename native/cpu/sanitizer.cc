@@ -58,7 +58,8 @@ Sanitizer::Sanitizer(Memory& memory, const ProgramSpec& spec, const std::vector<
   threadgroup_shadow_ = memory.reserve(threadgroup_bytes * sizeof(Shadow), "the sanitizer");
   const unsigned char* shared_end = nullptr;
   for (const abi::SharedVariable* v = sanitized.shared_variables; v->symbol != nullptr; v++, shared_variables_++) {
-    const unsigned char *const begin = v->address - abi::shared_variable_gap, *const end = v->address + v->bytes + abi::shared_variable_gap;
+    const unsigned char* const begin = v->address - abi::shared_variable_gap;
+    const unsigned char* const end = v->address + v->bytes + abi::shared_variable_gap;
     shared_begin_ = shared_begin_ == nullptr ? begin : std::min(shared_begin_, begin);
     shared_end = std::max(shared_end, end);
   }
@@ -235,8 +236,8 @@ bool Sanitizer::races(const Record& earlier, const Record& now) const {
   if (earlier.group < first_group_ || (earlier.atomic && now.atomic)) return false;
   if (earlier.group != now.group) return true;
   if (earlier.thread == now.thread || earlier.barriers != now.barriers) return false;
-  const bool one_simdgroup = simt_ != nullptr && earlier.thread / abi::max_simd_width == now.thread / abi::max_simd_width;
-  return !one_simdgroup || earlier.simdgroup_barriers == now.simdgroup_barriers;
+  const unsigned width = simt_ != nullptr ? abi::max_simd_width : 1;
+  return earlier.thread / width != now.thread / width || earlier.simdgroup_barriers == now.simdgroup_barriers;
 }
 
 /// Leaves the kernel: the access would crash.
@@ -246,8 +247,8 @@ void Sanitizer::leave() {
 }
 
 /// Two findings are the same when the same places in the text have the same fault.
-void Sanitizer::note(const Region& region, int64_t offset, const Access& access, Finding::Kind kind, const Record* other,
-                     bool other_wrote) {
+void Sanitizer::note(const Region& region, int64_t offset, const Access& access, Finding::Kind kind,
+                     const Record* other, bool other_wrote) {
   const Group& group = groups_.back();
   for (const Finding& known : findings_)
     if (known.kind == kind && known.party.record.site == access.record.site && known.write == access.write &&
@@ -289,17 +290,19 @@ std::string Sanitizer::described(const Finding& finding) const {
   const std::string at = concat("\n  by ", place_of(finding.party));
   switch (finding.kind) {
     case Finding::bounds:
-      return concat(start, access, " out of bounds: at byte ", finding.offset, " of ", region, ", which has ", size, at);
-    case Finding::uninitialised:
-      return concat(start, access, " of uninitialised memory: byte ", finding.offset, " of ", region, ", which has ", size,
+      return concat(start, access, " out of bounds: at byte ", finding.offset, " of ", region, ", which has ", size,
                     at);
+    case Finding::uninitialised:
+      return concat(start, access, " of uninitialised memory: byte ", finding.offset, " of ", region, ", which has ",
+                    size, at);
     case Finding::race: break;
   }
   const Kernel& other = kernel_of(finding.other);
   return concat(start, "race on byte ", finding.offset, " of ", region, ", which has ", size, ": ", access, at,
                 "\n  after a ", finding.other_wrote ? "write" : "read", " at ",
                 shown_site(source_name_, finding.other.record.site), &other == &kernel ? "" : " in kernel ",
-                &other == &kernel ? "" : other.name, "\n  by ", place_of(finding.other), ", with no barrier between them");
+                &other == &kernel ? "" : other.name, "\n  by ", place_of(finding.other),
+                ", with no barrier between them");
 }
 
 }  // namespace upgc

@@ -1,14 +1,14 @@
 // Checks every access of a program compiled with `ProgramSpec.sanitize`.
 //
-// Whose memory an access means is known by its address. Every arena is mapped once for each ordinal of a buffer argument
-// that it is bound to, far from any other memory, and kernels get pointers into the mapping of the argument: an access
-// that leaves its buffer is found even where another buffer of the same kernel lies beside it, and no bytes are copied.
-// Threadgroup arguments and variables have gaps between them for the same reason.
+// Whose memory an access means is known by its address. Every arena is mapped once for each ordinal of a buffer
+// argument that it is bound to, far from any other memory, and kernels get pointers into the mapping of the argument:
+// an access that leaves its buffer is found even where another buffer of the same kernel lies beside it, and no bytes
+// are copied. Threadgroup arguments and variables have gaps between them for the same reason.
 //
 // Races are found by what an access has to do with earlier ones, not by when it happened to run: every byte has records
-// of its last write and reads, and two accesses to it, of which one writes and one is not atomic, must be by one thread,
-// or have a barrier between them: of the threadgroup within one threadgroup, of the simdgroup within one simdgroup, of the
-// entry between threadgroups. Simdgroup functions order nothing.
+// of its last write and reads, and two accesses to it, of which one writes and one is not atomic, must be by one
+// thread, or have a barrier between them: of the threadgroup within one threadgroup, of the simdgroup within one
+// simdgroup, of the entry between threadgroups. Simdgroup functions order nothing.
 #pragma once
 
 #include <csetjmp>
@@ -64,6 +64,7 @@ class Sanitizer {
     /// Of the threadgroup; 0 for none.
     uint32_t group = 0;
     uint32_t thread : 10;
+    // Modulo 2^12 and 2^10: a race with an access exactly so many barriers ago would be imagined.
     uint32_t barriers : 12;
     uint32_t simdgroup_barriers : 10;
     uint32_t site : 31;
@@ -139,8 +140,8 @@ class Sanitizer {
   void check_region(const Region& region, int64_t offset, const Access& access, Shadow* shadow);
   bool races(const Record& earlier, const Record& now) const;
   [[noreturn]] void leave();
-  void note(const Region& region, int64_t offset, const Access& access, Finding::Kind kind, const Record* other = nullptr,
-            bool other_wrote = false);
+  void note(const Region& region, int64_t offset, const Access& access, Finding::Kind kind,
+            const Record* other = nullptr, bool other_wrote = false);
   std::string described(const Finding& finding) const;
   std::string name_of(const Region& region, const Kernel& kernel) const;
   const Kernel& kernel_of(const Party& party) const { return kernels_[party.group.dispatch->kernel]; }

@@ -139,8 +139,9 @@ std::string translation_unit(const ProgramSpec& spec) {
   // An array cannot be empty, so the table ends with an entry without a name.
   unit += "#line 1 \"kernel table\"\nstatic constexpr upgc::abi::Kernel upgc_kernels[] = {\n";
   for (const Kernel& kernel : spec.kernels) {
-    unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\n  upgc::Thunk<&", kernel.name, ", upgc::Threads<",
-                   kernel.threads[0], ", ", kernel.threads[1], ", ", kernel.threads[2], ">, ", kernel.buffer_count());
+    unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\n  upgc::Thunk<&", kernel.name,
+                   ", upgc::Threads<", kernel.threads[0], ", ", kernel.threads[1], ", ", kernel.threads[2], ">, ",
+                   kernel.buffer_count());
     for (size_t i = 0; i < kernel.arguments.size(); i++) unit += ", " + argument_source(kernel, i);
     unit += concat(">::entry(\"", kernel.name, "\"),\n");
   }

@@ -157,7 +157,7 @@ struct SerialThreads {
   UPGC_INLINE bool stopped() const { return threads != 1 && serial_barrier != 0; }
   UPGC_INLINE unsigned site() const { return threads != 1 ? serial_barrier : 0; }
 #else
-  static_assert(threads == 1 || simd_width != 1, "a module with kernels of several threads defines UPGC_SERIAL_THREADS");
+  static_assert(threads == 1 || simd_width != 1, "kernels of several threads need UPGC_SERIAL_THREADS");
   UPGC_INLINE bool stopped() const { return false; }
   UPGC_INLINE unsigned site() const { return 0; }
 #endif
@@ -223,7 +223,7 @@ struct Thunk {
     for (unsigned z = begin[2]; z < end[2] && !serial.stopped(); z++)
       for (unsigned y = begin[1]; y < end[1] && !serial.stopped(); y++)
         for (unsigned x = begin[0]; x < end[0] && !serial.stopped(); x++)
-          run_threads({buffers, threadgroup_memory, grid, grid_threads, dispatched, dispatched, {x, y, z}, {0, 0, 0}, 0});
+          run_threads({buffers, threadgroup_memory, grid, grid_threads, dispatched, dispatched, {x, y, z}, {}, 0});
     return serial.site();
   }
 

@@ -18,8 +18,8 @@
 // The loader writes this for `threadgroup` before a variable in a function. All lanes of a threadgroup are on one OS
 // thread, which runs one threadgroup at a time, so that is what a thread_local is shared by.
 #ifdef UPGC_SANITIZE
-// Sanitized programs run one at a time, and the runtime finds these variables in their section. `used`: the compiler must
-// not know that nothing else writes them, or it would replace reads of a variable that is never written.
+// Sanitized programs run one at a time, and the runtime finds these variables in their section. `used`: the compiler
+// must not know that nothing else writes them, or it would replace reads of a variable that is never written.
 #ifdef __APPLE__
 #define upgc_shared static __attribute__((used, aligned(16), section("__DATA,upgc_shared")))
 #else

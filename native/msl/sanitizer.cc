@@ -1,5 +1,5 @@
 // The part of a module that is compiled with UPGC_SANITIZE and calls the runtime before each access to memory. clang's
-// instrumentation for its address sanitizer makes the calls, `mark_sites` (native/cpu/sanitized_assembly.h) adds the last
+// instrumentation for its address sanitizer makes the calls, native/cpu/sanitized_assembly.h adds the last
 // argument, and this file, which is not instrumented itself, takes the place of that sanitizer's library.
 #include "abi.h"
 
