@@ -14,6 +14,7 @@ constexpr const char* compile = "UPGC_COMPILE";
 constexpr const char* bad_plan = "UPGC_BAD_PLAN";
 constexpr const char* io = "UPGC_IO";
 constexpr const char* kernel = "UPGC_KERNEL";
+constexpr const char* sanitizer = "UPGC_SANITIZER";
 constexpr const char* busy = "UPGC_BUSY";
 constexpr const char* closed = "UPGC_CLOSED";
 }  // namespace code

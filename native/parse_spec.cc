@@ -110,7 +110,9 @@ class Node {
 
 Argument parse_argument(const Node& node) {
   const std::string kind = node.at("kind").string();
-  Argument argument{ArgumentKind::position, "", node.at("index").integer(), node.at("bytes").integer()};
+  Argument argument{ArgumentKind::position, "", "", node.at("index").integer(), node.at("bytes").integer()};
+  const Node name = node.at("name");
+  if (!name.absent()) argument.name = name.string();
   if (kind == "buffer") argument.kind = ArgumentKind::buffer;
   else if (kind == "threadgroup") argument.kind = ArgumentKind::threadgroup;
   else if (is_position(kind)) argument.position = kind;
@@ -201,6 +203,7 @@ ProgramSpec parse_program_spec(Napi::Value value) {
     for (const auto& [index, value] : constants.list(parse_function_constant))
       if (!spec.function_constants.emplace(index, value).second)
         throw Error(code::bad_plan, concat("function constant ", index, " is given twice"));
+  spec.sanitize = flag(node.at("sanitize"));
   const Node threads = node.at("threads");
   if (!threads.absent()) spec.threads = threads.integer();
   spec.environment = compiler_environment();

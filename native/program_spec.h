@@ -17,6 +17,8 @@ struct Argument {
   ArgumentKind kind;
   /// For a position: the MSL attribute, one of `is_position`.
   std::string position;
+  /// For people; empty when it has none.
+  std::string name;
   uint64_t index;
   uint64_t bytes;
 };
@@ -76,6 +78,8 @@ struct ProgramSpec {
   std::optional<uint64_t> shuffle;
   /// By index; booleans are 0 and 1.
   std::map<uint64_t, double> function_constants;
+  /// Whether every access of a kernel is checked.
+  bool sanitize = false;
   /// OS threads that kernels run on.
   uint64_t threads = 1;
   /// The environment variables that a compiler may see, captured on the JavaScript thread: reading the environment

@@ -10,6 +10,7 @@
 #include "kernel_cache.h"
 #include "memory.h"
 #include "module.h"
+#include "sanitizer.h"
 #include "shuffled_order.h"
 #include "simt.h"
 #include "workers.h"
@@ -26,8 +27,8 @@ const abi::Kernel& find_kernel(const abi::Module& module, const ProgramSpec& spe
 }
 
 // Whether a dispatch is worth sharing out is decided by how long it takes at least on one core: the time to read its
-// buffers once, and to start and end its lanes. Sharing saves half of that or more, and costs a hand-over and an answer,
-// about 1 µs together; a dispatch must save twice as much.
+// buffers once, and to start and end its lanes. Sharing saves half of that or more, and costs a hand-over and an
+// answer, about 1 µs together; a dispatch must save twice as much.
 constexpr double bytes_per_nanosecond = 8;
 constexpr double nanoseconds_per_lane = 25;
 constexpr double shared_nanoseconds = 4000;
@@ -79,6 +80,7 @@ class CpuProgram : public Program {
     if (shuffle_) random.emplace(*shuffle_, submissions_);
     submissions_++;
     const FlushDenormals flush;
+    if (sanitizer_) return run_sanitized(entry, steps, random ? &*random : nullptr);
     Core& core = cores_[0];
     for (uint64_t step = 0; step < steps; step++) {
       if (random) run_shuffled(entry, *random);
@@ -98,6 +100,8 @@ class CpuProgram : public Program {
   /// A dispatch with nothing left to look up.
   struct Prepared {
     const abi::Kernel* kernel;
+    /// As planned; in a sanitized program only.
+    Dispatch dispatch;
     abi::Launch launch;
     unsigned threads[3];
     unsigned threadgroup_bytes;
@@ -119,14 +123,22 @@ class CpuProgram : public Program {
 
   struct PreparedEntry {
     std::vector<Prepared> dispatches;
-    /// Of a shuffled program only.
+    /// Of a shuffled or sanitized program only.
     std::vector<Epoch> epochs;
   };
 
   void allocate_arenas(const ProgramSpec& spec) {
-    for (const Arena& arena : spec.arenas)
+    for (const Arena& arena : spec.arenas) {
+      if (spec.sanitize) {
+        // The files are shared with the sanitizer's views.
+        files_.push_back(arena.file ? memory_.open_file(*arena.file, arena.bytes)
+                                    : memory_.shareable(arena.bytes, "arena " + arena.name));
+        arenas_.push_back(memory_.map(files_.back(), arena.bytes, !arena.file));
+        continue;
+      }
       arenas_.push_back(arena.file ? memory_.map_file(*arena.file, arena.bytes)
                                    : memory_.allocate(arena.bytes, "arena " + arena.name));
+    }
   }
 
   void allocate_cores(const ProgramSpec& spec) {
@@ -135,7 +147,7 @@ class CpuProgram : public Program {
       bytes = std::max(bytes, kernel.threadgroup_bytes());
       threads = std::max(threads, kernel.thread_count());
     }
-    cores_.resize(spec.shuffle ? 1 : spec.threads);
+    cores_.resize(spec.shuffle || spec.sanitize ? 1 : spec.threads);
     for (Core& core : cores_) {
       core.threadgroup_memory = memory_.allocate(bytes, "threadgroup memory");
       if (spec.simd_width != 1 && !spec.kernels.empty())
@@ -144,6 +156,10 @@ class CpuProgram : public Program {
     workers_.emplace(cores_.size() - 1);
     const abi::Hooks hooks = Simt::hooks();
     module_.exports().bind(&hooks);
+    if (!spec.sanitize) return;
+    const abi::Sanitized* const sanitized = module_.sanitized();
+    if (sanitized == nullptr) throw Error(code::compile, "the compiled module cannot be sanitized");
+    sanitizer_.emplace(memory_, spec, files_, module_.exports(), *sanitized, cores_[0].simt.get());
   }
 
   void prepare(const ProgramSpec& spec, const Entry& entry) {
@@ -154,7 +170,9 @@ class CpuProgram : public Program {
       const Kernel& kernel = spec.kernels[dispatch.kernel];
       Prepared& p = prepared.emplace_back();
       p.kernel = &find_kernel(module_.exports(), spec, dispatch.kernel);
-      p.threadgroup_bytes = kernel.threadgroup_bytes();
+      if (spec.sanitize) p.dispatch = dispatch;
+      // The sanitizer knows what has been written; in other programs this much of it is filled with ones.
+      p.threadgroup_bytes = spec.sanitize ? 0 : kernel.threadgroup_bytes();
       for (size_t b = 0; b < dispatch.bindings.size(); b++) {
         const Binding& binding = dispatch.bindings[b];
         // A store to a mapped file would kill the process.
@@ -162,9 +180,12 @@ class CpuProgram : public Program {
           throw Error(code::bad_plan,
                       concat("entry ", entry.name, ", dispatch ", d, " (", kernel.name, "): binding ", b,
                              " is not const, but arena ", spec.arenas[binding.arena].name, " is a read-only file"));
-        p.buffers.push_back(arenas_[binding.arena].data() + binding.offset);
+        unsigned char* const arena = sanitizer_ ? sanitizer_->arena(binding.arena, b) : arenas_[binding.arena].data();
+        p.buffers.push_back(arena + binding.offset);
       }
-      p.launch = {p.buffers.data(), cores_[0].threadgroup_memory.data(), {}, {}, {}, {}};
+      unsigned char* const scratch =
+          sanitizer_ ? sanitizer_->threadgroup_memory() : cores_[0].threadgroup_memory.data();
+      p.launch = {p.buffers.data(), scratch, {}, {}, {}, {}};
       for (int axis = 0; axis < 3; axis++) {
         const uint64_t whole = dispatch.grid[axis] * kernel.threads[axis];
         p.threads[axis] = kernel.threads[axis];
@@ -176,7 +197,7 @@ class CpuProgram : public Program {
       const bool share = !kernel.sequential && worth_sharing(spec, kernel, dispatch);
       const uint64_t most = cores_.size() == 1 ? 1 : shares_per_core * cores_.size();
       p.shares = share ? std::min(most, grid[p.shared_axis]) : 1;
-      if (!spec.shuffle) continue;
+      if (!spec.shuffle && !spec.sanitize) continue;
       if (d == 0 || dispatch.barrier) epochs.emplace_back(d);
       epochs.back().append(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]);
     }
@@ -240,13 +261,50 @@ class CpuProgram : public Program {
     }
   }
 
+  /// The threadgroups of each epoch one by one, in random order if there is one. After a step with findings the kernels
+  /// have done who knows what: it is the last.
+  void run_sanitized(const PreparedEntry& entry, uint64_t steps, Random* random) {
+    const auto lock = sanitizer_->begin();
+    for (uint64_t step = 0; step < steps; step++) {
+      std::optional<Error> stopped;
+      try {
+        sanitize_step(entry, random);
+      } catch (const Error& error) {
+        stopped = error;
+      }
+      const std::optional<Error> found = sanitizer_->findings();
+      if (found && stopped) throw Error(found->code(), concat(found->what(), "\n", stopped->what()));
+      if (found) throw *found;
+      if (stopped) throw *stopped;
+      dispatches_ += entry.dispatches.size();
+    }
+  }
+
+  void sanitize_step(const PreparedEntry& entry, Random* random) {
+    for (const Epoch& epoch : entry.epochs) {
+      sanitizer_->begin_epoch();
+      std::optional<Permutation> order;
+      if (random != nullptr) order.emplace(epoch.size(), *random);
+      for (uint64_t i = 0; i < epoch.size(); i++) {
+        const Epoch::Threadgroup group = epoch[order ? (*order)(i) : i];
+        const Prepared& dispatch = entry.dispatches[group.dispatch];
+        const abi::Launch launch = one_threadgroup(dispatch.launch, group.number);
+        if (!sanitizer_->threadgroup(dispatch.dispatch, launch, [&] { execute(cores_[0], dispatch, launch, random); }))
+          return;
+      }
+    }
+  }
+
   const std::string source_name_;
   Memory memory_;
   Module module_;
+  /// Of a sanitized program only: what backs its arenas.
+  std::vector<Descriptor> files_;
   std::vector<Mapping> arenas_;
   std::vector<Core> cores_;
   /// One less than cores: the submitting thread is the first.
   std::optional<Workers> workers_;
+  std::optional<Sanitizer> sanitizer_;
   std::vector<PreparedEntry> entries_;
   const std::optional<uint32_t> shuffle_;
   // Atomic because stats() may be asked during a submission.

@@ -17,6 +17,7 @@
 #include "clang.h"
 #include "files.h"
 #include "process.h"
+#include "sanitized_assembly.h"
 #include "simt.h"
 #include "translation_unit.h"
 
@@ -68,10 +69,22 @@ std::string headers_text(const std::string& folder) {
   return text;
 }
 
+/// Little is optimised, so that accesses stay what the text says, and nothing is vectorised, so that each has its
+/// place.
+const std::vector<std::string> sanitizer_flags = {
+    "-O1", "-fno-vectorize", "-fno-slp-vectorize", "-fno-unroll-loops", "-gline-tables-only", "-DUPGC_SANITIZE",
+    // The address sanitizer with function calls in the place of everything else that it does.
+    "-fsanitize=address",
+    "-mllvm", "-asan-instrumentation-with-call-threshold=0", "-mllvm", "-asan-constructor-kind=none",
+    "-mllvm", "-asan-stack=0", "-mllvm", "-asan-globals=0",
+    // It does not care whether bytes that were read are then written, nor for accesses within variables of fixed size;
+    // for those on the stack nor do we.
+    "-mllvm", "-asan-opt-same-temp=0", "-mllvm", "-asan-opt-globals=0", "-mllvm", "-asan-opt-stack=1"};
+
 std::vector<std::string> compiler_flags(const ProgramSpec& spec) {
   const size_t frame = spec.simd_width == 1 ? serial_frame_bytes : Simt::max_frame_bytes;
   std::vector<std::string> flags = {
-      "-x", "c++", "-std=c++17", "-fdeclspec", "-O2", "-fPIC", "-shared", "-fno-exceptions", "-fno-rtti",
+      "-x", "c++", "-std=c++17", "-fdeclspec", "-O2", "-fPIC", "-fno-exceptions", "-fno-rtti",
       "-fno-math-errno", "-ffp-contract=on", "-fvisibility=hidden", "-nostdinc", "-Wno-everything",
       // A kernel's variables must fit its stack; without recursion in Metal this is all that can overflow it.
       concat("-Wframe-larger-than=", frame), "-Werror=frame-larger-than",
@@ -89,12 +102,13 @@ std::vector<std::string> compiler_flags(const ProgramSpec& spec) {
   const auto several = [](const Kernel& kernel) { return kernel.thread_count() != 1; };
   if (spec.simd_width == 1 && std::any_of(spec.kernels.begin(), spec.kernels.end(), several))
     flags.push_back("-DUPGC_SERIAL_THREADS");
+  if (spec.sanitize) flags.insert(flags.end(), sanitizer_flags.begin(), sanitizer_flags.end());
   return flags;
 }
 
 std::vector<std::string> linker_flags(const Clang& clang) {
   // Node has libm and libc loaded; a kernel module needs nothing that would have to be linked in.
-  std::vector<std::string> flags;
+  std::vector<std::string> flags = {"-shared", "-fPIC"};
   if (clang.apple) flags.push_back("-nostdlib++");
   else flags.insert(flags.end(), {"-nostdlib", "-Wl,--build-id=none"});
   if (clang.lld) flags.push_back("-fuse-ld=lld");
@@ -110,15 +124,8 @@ Module load_cached(const std::string& folder, const std::string& key) {
   return Module::load(folder + "/kernels.so", ignored);
 }
 
-/// Compiles `unit` to `made`/kernels.so. The compiler's own temporary files go to `temporary`.
-void compile(const ProgramSpec& spec, const Clang& clang, const std::vector<std::string>& flags,
-             const std::string& unit, const std::string& made, const std::string& temporary) {
-  const std::string library = made + "/kernels.so", text = made + "/kernels.cpp";
-  write_file(text, unit);
-  std::vector<std::string> arguments = {clang.path};
-  for (const std::vector<std::string>& part : {flags, linker_flags(clang)})
-    arguments.insert(arguments.end(), part.begin(), part.end());
-  arguments.insert(arguments.end(), {"-isystem", spec.headers, "-o", library, text});
+/// Runs the compiler, whose own temporary files go to `temporary`.
+void run_clang(const ProgramSpec& spec, const std::vector<std::string>& arguments, const std::string& temporary) {
   std::map<std::string, std::string> environment = spec.environment;
   environment["TMPDIR"] = temporary;
   const ProcessResult run = run_process(arguments, environment, compile_seconds);
@@ -127,6 +134,33 @@ void compile(const ProgramSpec& spec, const Clang& clang, const std::vector<std:
   if (run.status != 0)
     throw Error(code::compile, concat(spec.source_name, " does not compile:\n", run.start_error,
                                       first_lines(run.output, max_diagnostic_lines)));
+}
+
+/// Makes kernels.so of kernels.cpp, and of kernels.s between them when the program is sanitized.
+void compile(const ProgramSpec& spec, const Clang& clang, const std::vector<std::string>& flags,
+             const std::string& unit, const std::string& folder, const std::string& temporary) {
+  const std::string source = folder + "/kernels.cpp", assembly = folder + "/kernels.s";
+  const std::string library = folder + "/kernels.so";
+  write_file(source, unit);
+  std::vector<std::string> compiling = {clang.path}, linking = {clang.path};
+  compiling.insert(compiling.end(), flags.begin(), flags.end());
+  compiling.insert(compiling.end(), {"-isystem", spec.headers});
+  std::vector<std::string>& last = spec.sanitize ? linking : compiling;
+  if (spec.sanitize) {
+    compiling.insert(compiling.end(), {"-S", "-o", assembly, source});
+    run_clang(spec, compiling, temporary);
+    std::string text;
+    if (!read_file(assembly, text)) throw Error(code::io, concat("cannot read ", assembly));
+    write_file(assembly, sanitized_assembly(text, spec.source_name));
+    linking.insert(linking.end(), {"-O2", "-fvisibility=hidden", "-std=c++17", assembly});
+    linking.push_back(spec.headers + "/sanitizer.cc");
+  } else {
+    compiling.push_back(source);
+  }
+  const std::vector<std::string> link = linker_flags(clang);
+  last.insert(last.end(), link.begin(), link.end());
+  last.insert(last.end(), {"-o", library});
+  run_clang(spec, last, temporary);
   chmod(library.c_str(), 0600);  // whatever the user's umask
 }
 

@@ -23,6 +23,10 @@ Module Module::load(const std::string& path, std::string& why) {
   return module;
 }
 
+const abi::Sanitized* Module::sanitized() const {
+  return static_cast<const abi::Sanitized*>(dlsym(library_, "upgc_sanitized"));
+}
+
 Module::Module(Module&& other) noexcept
     : library_(std::exchange(other.library_, nullptr)), exports_(std::exchange(other.exports_, nullptr)) {}
 

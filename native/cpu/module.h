@@ -21,6 +21,8 @@ class Module {
 
   explicit operator bool() const { return exports_ != nullptr; }
   const abi::Module& exports() const { return *exports_; }
+  /// Null when the module was not compiled to be sanitized.
+  const abi::Sanitized* sanitized() const;
 
  private:
   void* library_ = nullptr;

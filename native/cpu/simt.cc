@@ -76,15 +76,19 @@ void Simt::run_threadgroup() {
   // Metal leaves this memory undefined. All ones are NaN, which shows up where a kernel reads before it writes.
   if (dispatch_->threadgroup_bytes != 0)
     std::memset(dispatch_->launch->threadgroup_memory, 0xff, dispatch_->threadgroup_bytes);
-  for (unsigned thread = 0; thread < threads_; thread++)
+  for (unsigned thread = 0; thread < threads_; thread++) {
     lanes_[thread].context = make_context(lanes_[thread].stack_top, run_lane, &lanes_[thread]);
+    lanes_[thread].simdgroup_barriers = 0;
+  }
   const unsigned simdgroup_count = (threads_ + width - 1) / width;
   for (unsigned i = 0; i < simdgroup_count; i++) {
     const unsigned lanes = threads_ - i * width;
     simdgroups_[i].ready = lanes >= width ? ~0u : (1u << lanes) - 1;
     simdgroups_[i].at_simdgroup_function = simdgroups_[i].at_barrier = 0;
     simdgroups_[i].divergent = false;
+    simdgroups_[i].barriers = 0;
   }
+  barriers_ = 0;
   // At most 1024 threads make at most 32 simdgroups.
   const unsigned all = simdgroup_count == 32 ? ~0u : (1u << simdgroup_count) - 1;
   do {
@@ -105,6 +109,10 @@ void Simt::run_until_blocked(Simdgroup& simdgroup) {
       Lane& lane = simdgroup.lanes[choose(simdgroup.ready)];
       *current_lane_ = &lane;
       upgc_switch_context(&scheduler_, &lane.context);
+      if (abandoned_) {
+        abandoned_ = false;
+        throw Abandoned();
+      }
     }
     if (simdgroup.at_simdgroup_function == 0) return;
     complete_simdgroup_function(simdgroup);
@@ -114,6 +122,11 @@ void Simt::run_until_blocked(Simdgroup& simdgroup) {
 void Simt::complete_simdgroup_function(Simdgroup& simdgroup) {
   const unsigned active = simdgroup.divergent ? choose_active(simdgroup) : simdgroup.at_simdgroup_function;
   simdgroup.combine(simdgroup.slots, active);
+  if (simdgroup.combine == simdgroup_barrier_) {
+    simdgroup.barriers++;
+    for (unsigned rest = active; rest != 0; rest = without_first(rest))
+      simdgroup.lanes[first_of(rest)].simdgroup_barriers = simdgroup.barriers;
+  }
   simdgroup.at_simdgroup_function &= ~active;
   simdgroup.divergent = simdgroup.at_simdgroup_function != 0;
   simdgroup.ready = active;
@@ -152,6 +165,7 @@ bool Simt::open_barrier() {
     simdgroups_[i].ready = simdgroups_[i].at_barrier;
     simdgroups_[i].at_barrier = 0;
   }
+  barriers_++;
   return true;
 }
 
@@ -201,6 +215,17 @@ void Simt::wait_for_barrier(abi::Lane* self, unsigned site) {
   lane.site = site;
   lane.simdgroup->at_barrier |= 1u << lane.slot->lane;
   lane.owner->suspend(lane);
+}
+
+Simt::Moment Simt::now() const {
+  const Lane& lane = *static_cast<const Lane*>(*current_lane_);
+  return {lane.thread, barriers_, lane.simdgroup_barriers};
+}
+
+void Simt::abandon() {
+  abandoned_ = true;
+  upgc_switch_context(&static_cast<Lane*>(*current_lane_)->context, &scheduler_);
+  __builtin_unreachable();
 }
 
 /// Goes on with the next ready lane of the simdgroup, or with the scheduler when there is none.

@@ -55,6 +55,21 @@ class Simt {
   /// The threadgroup that ran last.
   const unsigned* group() const { return group_; }
 
+  /// A thread, and how many barriers of its threadgroup and of its simdgroup it has passed.
+  struct Moment {
+    unsigned thread;
+    unsigned barriers;
+    unsigned simdgroup_barriers;
+  };
+  /// Of the lane that is running.
+  Moment now() const;
+  /// Thrown by `run` after `abandon`.
+  struct Abandoned {};
+  /// Leaves the running lane for good, and its threadgroup with it.
+  [[noreturn]] void abandon();
+  /// What lanes wait with at a simdgroup_barrier.
+  void count_barriers(abi::Combine simdgroup_barrier) { simdgroup_barrier_ = simdgroup_barrier; }
+
  private:
   struct Simdgroup;
 
@@ -62,6 +77,7 @@ class Simt {
     Simt* owner;
     Simdgroup* simdgroup;
     unsigned thread;
+    unsigned simdgroup_barriers;
     /// Where it waits.
     unsigned site;
     abi::Combine combine;
@@ -76,6 +92,7 @@ class Simt {
     unsigned ready;
     unsigned at_simdgroup_function;
     unsigned at_barrier;
+    unsigned barriers;
     /// Where the first lane of `at_simdgroup_function` waits, and whether others wait elsewhere.
     unsigned site;
     abi::Combine combine;
@@ -103,6 +120,9 @@ class Simt {
   const SimtDispatch* dispatch_ = nullptr;
   unsigned group_[3] = {};
   unsigned threads_ = 0;
+  unsigned barriers_ = 0;
+  bool abandoned_ = false;
+  abi::Combine simdgroup_barrier_ = nullptr;
   abi::Lane** current_lane_ = nullptr;
   Random* random_ = nullptr;
   Context scheduler_;

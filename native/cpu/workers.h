@@ -1,6 +1,6 @@
-// OS threads that take shares of each large dispatch. A hand-over has to cost less than a small kernel, so a worker that
-// is done first spins for the next dispatch, and sleeps only when none comes. On a busy machine some workers may not run
-// at all: shares belong to nobody until somebody takes them, and nobody waits for a worker that has taken none.
+// OS threads that take shares of each large dispatch. A hand-over has to cost less than a small kernel, so a worker
+// that is done first spins for the next dispatch, and sleeps only when none comes. On a busy machine some workers may
+// not run at all: shares belong to nobody until somebody takes them, and nobody waits for a worker that has taken none.
 #pragma once
 
 #include <atomic>
@@ -36,8 +36,8 @@ class Workers {
 
   /// What one worker waits for, on cache lines of its own.
   struct alignas(128) Worker {
-    /// Odd while it is invited to take shares. Who makes it even, the worker or the inviting thread, settles whether the
-    /// worker takes part.
+    /// Odd while it is invited to take shares. Who makes it even, the worker or the inviting thread, settles whether
+    /// the worker takes part.
     std::atomic<uint64_t> invitation{0};
     std::atomic<bool> asleep{false};
     std::mutex mutex;

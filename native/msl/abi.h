@@ -4,7 +4,7 @@
 
 namespace upgc::abi {
 
-constexpr unsigned version = 3;
+constexpr unsigned version = 4;
 constexpr unsigned max_simd_width = 32;
 
 /// Where a lane leaves its operand of a simdgroup function and finds its result.
@@ -68,7 +68,35 @@ struct Module {
   void (*bind)(const Hooks* hooks);
   /// Address of the calling OS thread's "current lane", which the runtime sets before it resumes a lane.
   Lane** (*current_lane)();
+  /// What lanes call the `simdgroup` hook with at a simdgroup_barrier.
+  Combine simdgroup_barrier;
 };
+
+/// Called before a kernel accesses memory, most often the thread's own. `site` is the place in the kernel text.
+using OnAccess = void (*)(const void* address, decltype(sizeof(0)) bytes, bool write, unsigned site);
+
+/// A `threadgroup` variable of a function. The list of them ends with one without a symbol.
+struct SharedVariable {
+  unsigned char* address;
+  decltype(sizeof(0)) bytes;
+  /// As the compiler has mangled it.
+  const char* symbol;
+};
+
+/// What a module compiled with UPGC_SANITIZE exports besides, under the symbol `upgc_sanitized`.
+struct Sanitized {
+  OnAccess* on_access;
+  /// The next access to this address is atomic.
+  const volatile void* volatile* atomic_address;
+  /// Index of the running thread in its threadgroup. Only in modules of simdgroup width 1.
+  const unsigned* serial_thread;
+  const SharedVariable* shared_variables;
+};
+
+/// In such modules threadgroup arguments lie this many times as far apart, so that none ends where the next one starts;
+/// and around the variables of functions lie this many bytes.
+constexpr unsigned threadgroup_spread = 64;
+constexpr unsigned shared_variable_gap = 64;
 
 constexpr unsigned site_column_bits = 10;
 constexpr unsigned site_of(unsigned line, unsigned column) {

@@ -78,7 +78,11 @@ struct Threadgroup : ReadOnly {
   static UPGC_INLINE Parameter value(const Place& place) {
     static_assert(Pointee<Parameter>::valid,
                   "the plan says `threadgroup`, but the parameter is not a pointer or reference");
+#ifdef UPGC_SANITIZE
+    return Pointee<Parameter>::at(place.threadgroup_memory + offset * abi::threadgroup_spread);
+#else
     return Pointee<Parameter>::at(place.threadgroup_memory + offset);
+#endif
   }
 };
 
@@ -153,7 +157,7 @@ struct SerialThreads {
   UPGC_INLINE bool stopped() const { return threads != 1 && serial_barrier != 0; }
   UPGC_INLINE unsigned site() const { return threads != 1 ? serial_barrier : 0; }
 #else
-  static_assert(threads == 1 || simd_width != 1, "a module with kernels of several threads defines UPGC_SERIAL_THREADS");
+  static_assert(threads == 1 || simd_width != 1, "kernels of several threads need UPGC_SERIAL_THREADS");
   UPGC_INLINE bool stopped() const { return false; }
   UPGC_INLINE unsigned site() const { return 0; }
 #endif
@@ -197,6 +201,9 @@ struct Thunk {
     for (place.thread.z = 0; place.thread.z < place.size.z; place.thread.z++)
       for (place.thread.y = 0; place.thread.y < place.size.y; place.thread.y++)
         for (place.thread.x = 0; place.thread.x < place.size.x; place.thread.x++) {
+#if defined(UPGC_SANITIZE) && UPGC_SIMD_WIDTH == 1
+          serial_thread = place.index;
+#endif
           call(function, place);
           place.index++;
         }
@@ -216,7 +223,7 @@ struct Thunk {
     for (unsigned z = begin[2]; z < end[2] && !serial.stopped(); z++)
       for (unsigned y = begin[1]; y < end[1] && !serial.stopped(); y++)
         for (unsigned x = begin[0]; x < end[0] && !serial.stopped(); x++)
-          run_threads({buffers, threadgroup_memory, grid, grid_threads, dispatched, dispatched, {x, y, z}, {0, 0, 0}, 0});
+          run_threads({buffers, threadgroup_memory, grid, grid_threads, dispatched, dispatched, {x, y, z}, {}, 0});
     return serial.site();
   }
 
@@ -237,7 +244,8 @@ struct Thunk {
 };
 
 #if UPGC_SIMD_WIDTH != 1
-inline void bind(const abi::Hooks* runtime) { hooks = *runtime; }
+/// Not sanitized: it runs while another program of this module may be.
+__attribute__((no_sanitize("address"))) inline void bind(const abi::Hooks* runtime) { hooks = *runtime; }
 inline abi::Lane** current_lane_address() { return &current_lane; }
 #else
 inline void bind(const abi::Hooks*) {}
@@ -250,4 +258,4 @@ inline abi::Lane** current_lane_address() { return nullptr; }
 #define UPGC_MODULE(kernels)                                                                          \
   extern "C" __attribute__((visibility("default"))) const upgc::abi::Module upgc_module = {           \
       upgc::abi::version, upgc::simd_width, sizeof(kernels) / sizeof(kernels[0]), kernels, upgc::bind, \
-      upgc::current_lane_address};
+      upgc::current_lane_address, upgc::combine_nothing};

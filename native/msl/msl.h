@@ -28,6 +28,9 @@
 #endif
 
 #include "abi.h"
+#ifdef UPGC_SANITIZE
+#include "sanitize.h"
+#endif
 #include "array.h"
 #include "type_traits.h"
 #include "scalar.h"

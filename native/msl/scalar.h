@@ -3,7 +3,12 @@
 
 #include "type_traits.h"
 
+#ifdef UPGC_SANITIZE
+// nodebug: what a function of these headers accesses then belongs to the line of the kernel that calls it.
+#define UPGC_INLINE inline __attribute__((always_inline, nodebug))
+#else
 #define UPGC_INLINE inline __attribute__((always_inline))
+#endif
 
 using uchar = unsigned char;
 using ushort = unsigned short;

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { UserError } from '../diagnostic.js';
-import { Session, type GenerateOptions } from '../runtime/index.js';
+import { Session, type GenerateOptions, type OpenOptions } from '../runtime/index.js';
 import { nonNegative, tokenList, wholeNumber } from './arguments.js';
 import { rate } from './format.js';
 
@@ -16,6 +16,9 @@ interface RunFlags {
   readonly seed?: number;
   readonly ignoreEos?: boolean;
   readonly device: string;
+  readonly threads?: number;
+  readonly sanitize?: boolean;
+  readonly shuffle?: number;
   readonly json?: boolean;
 }
 
@@ -41,7 +44,14 @@ export function runCommand(): Command {
     )
     .option('--seed <n>', 'the same seed draws the same tokens (default: random)', wholeNumber(0))
     .option('--ignore-eos', 'go on after an end-of-sequence token')
-    .option('--device <name>', 'where to run', 'auto')
+    .option('--device <name>', 'where to run: auto, cpu, or cpu:simt for 32-lane builds only', 'auto')
+    .option('--threads <n>', 'OS threads of the CPU device (default: 1)', wholeNumber(1))
+    .option('--sanitize', "check every access of every kernel: bounds, races, threadgroup memory's first use")
+    .option(
+      '--shuffle <seed>',
+      'run what no barrier orders in a random order, to find missing barriers',
+      wholeNumber(0),
+    )
     .option('--json', 'print tokens, text and statistics as JSON')
     .action(run);
 }
@@ -50,7 +60,7 @@ async function run(dir: string, flags: RunFlags): Promise<void> {
   if (flags.prompt !== undefined && flags.tokens !== undefined) {
     throw new UserError('give --prompt or --tokens, not both');
   }
-  const session = await openShowing(dir, flags.device);
+  const session = await openShowing(dir, openOptions(flags));
   try {
     const result = await generate(session, flags);
     if (flags.json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
@@ -67,11 +77,11 @@ async function run(dir: string, flags: RunFlags): Promise<void> {
 }
 
 /** The first time a build is opened its kernels are compiled, which takes seconds: say so on a terminal. */
-async function openShowing(dir: string, device: string): Promise<Session> {
+async function openShowing(dir: string, options: OpenOptions): Promise<Session> {
   const terminal = process.stderr.isTTY;
   if (terminal) process.stderr.write(`opening ${dir} …`);
   try {
-    return await Session.open(dir, { device });
+    return await Session.open(dir, options);
   } finally {
     if (terminal) process.stderr.write('\r\x1b[K');
   }
@@ -100,6 +110,11 @@ async function generate(session: Session, flags: RunFlags) {
     decode: { tokens: decoded, tokensPerSecond: rate(decoded, performance.now() - firstAt) },
     stats: session.stats,
   };
+}
+
+function openOptions({ device, threads, sanitize, shuffle }: RunFlags): OpenOptions {
+  const given = { threads, sanitize, shuffle };
+  return { device, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
 }
 
 function generateOptions(flags: RunFlags): GenerateOptions {

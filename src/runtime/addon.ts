@@ -44,6 +44,7 @@ const userCodes: ReadonlySet<string> = new Set<NativeErrorCode>([
   'UPGC_BAD_PLAN',
   'UPGC_IO',
   'UPGC_KERNEL',
+  'UPGC_SANITIZER',
 ]);
 
 /** An error of the addon as one for the user; other values pass through. */

@@ -8,6 +8,8 @@ export interface NativeArgument {
   readonly index: number;
   /** Bytes of a `threadgroup` argument; the least bytes bound to a `buffer`; 0 otherwise. */
   readonly bytes: number;
+  /** What the sanitizer's findings call it; by default its kind and index. */
+  readonly name?: string;
 }
 
 export interface NativeKernel {
@@ -88,9 +90,16 @@ export interface ProgramSpec {
   readonly functionConstants?: readonly { readonly index: number; readonly value: number | boolean }[];
   /**
    * OS threads that share the threadgroups of a large dispatch, by default 1. Results are the same for any number. A
-   * shuffled program runs on one.
+   * shuffled or sanitized program runs on one.
    */
   readonly threads?: number;
+  /**
+   * Whether to check every access of a kernel, by default false. A submission rejects with UPGC_SANITIZER, and says what
+   * was found, when a kernel reads or writes outside its buffers and threadgroup memory, when threads or threadgroups
+   * access the same byte with nothing to order them and one writes, or when threadgroup memory is read before it is
+   * written. Sanitized programs run one at a time.
+   */
+  readonly sanitize?: boolean;
 }
 
 /** A parameter of a kernel as the text declares it. */
@@ -178,6 +187,8 @@ export type NativeErrorCode =
   | 'UPGC_IO'
   /** A kernel misbehaved, e.g. a barrier that not all threads reached. */
   | 'UPGC_KERNEL'
+  /** The sanitizer has found what no kernel may do; the message lists it. */
+  | 'UPGC_SANITIZER'
   | 'UPGC_BUSY'
   | 'UPGC_CLOSED';
 

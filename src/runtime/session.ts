@@ -17,7 +17,10 @@ import { samplingOf, type Sampling, type SamplingOptions } from './sampling.js';
 import { openTokenizer, type TextTokenizer } from './tokenizer.js';
 
 export interface OpenOptions {
-  /** A device of this build of upgc, e.g. `cpu`; `auto`, the default, is the best one. */
+  /**
+   * A device of this build of upgc, e.g. `cpu`; `auto`, the default, is the best one. `cpu:simt` is the CPU device for
+   * builds with simdgroups of 32 lanes only: the text that a GPU gets.
+   */
   readonly device?: string;
   /** C++ compiler for the CPU device; by default the first suitable clang on PATH. */
   readonly clang?: string;
@@ -28,6 +31,11 @@ export interface OpenOptions {
   readonly shuffle?: number;
   /** OS threads that the CPU device runs large kernels on; results do not depend on it. By default 1. */
   readonly threads?: number;
+  /**
+   * Checks every access of every kernel: one outside its buffers, one that another thread's may race with, or one to
+   * threadgroup memory that nothing has written throws UserError. Ten to a hundred times slower.
+   */
+  readonly sanitize?: boolean;
 }
 
 export interface GenerateOptions extends SamplingOptions {
@@ -87,7 +95,7 @@ export class Session {
     const spec = programSpec(dir, plan, options);
     const tokenizer = openTokenizer(dir);
     const addon = loadAddon();
-    const device = chooseDevice(addon, options.device ?? 'auto');
+    const device = chooseDevice(addon, options.device ?? 'auto', plan);
     try {
       return new Session(plan, tokenizer, await addon.createProgram(device, spec));
     } catch (error) {
@@ -300,12 +308,21 @@ function burstAfter(burst: number, msPerStep: number, chunk: number): number {
   return Math.max(1, Math.min(mostBurst, chunk, 2 * burst, Math.floor(burstMs / msPerStep)));
 }
 
-function chooseDevice(addon: NativeAddon, wanted: string): string {
+/** The CPU device, for builds whose simdgroups have more than one lane. */
+const simtDevice = 'cpu:simt';
+
+function chooseDevice(addon: NativeAddon, wanted: string, plan: Plan): string {
   const devices = addon.devices();
+  if (wanted === simtDevice) {
+    if (plan.simdWidth > 1) return 'cpu';
+    throw new UserError(`${simtDevice} runs simdgroups of 32 lanes; this build's have one`, {
+      notes: ['compile with --target metal, or run on the device cpu'],
+    });
+  }
   const device = wanted === 'auto' ? devices[0] : wanted;
   if (device !== undefined && devices.includes(device)) return device;
   throw new UserError(`there is no device '${wanted}'`, {
-    notes: [`devices of this build of upgc: ${devices.join(', ')}`],
+    notes: [`devices of this build of upgc: ${[...devices, simtDevice].join(', ')}`],
   });
 }
 
@@ -353,6 +370,7 @@ export function programSpec(dir: string, plan: Plan, options: OpenOptions = {}):
       threads: [threads, 1, 1],
       arguments: list.map((argument) => ({
         kind: argument.kind,
+        name: argument.name,
         index: 'index' in argument ? argument.index : 0,
         bytes: 'bytes' in argument ? argument.bytes : 0,
       })),
@@ -380,5 +398,6 @@ export function programSpec(dir: string, plan: Plan, options: OpenOptions = {}):
     ...(options.clang === undefined ? {} : { clang: options.clang }),
     ...(options.shuffle === undefined ? {} : { shuffle: options.shuffle }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.sanitize === undefined ? {} : { sanitize: options.sanitize }),
   };
 }

@@ -212,6 +212,14 @@ describe('upgc dump', () => {
     );
   });
 
+  it('generates the same on several OS threads, in random order, and while every access is checked', async () => {
+    const generate = async (...flags: string[]) =>
+      (await upgc('run', build, '--greedy', '--max-tokens', '5', ...flags)).stdout;
+    const expected = await generate();
+    expect(expected.trim()).not.toBe('');
+    expect(await generate('--threads', '2', '--shuffle', '1', '--sanitize')).toBe(expected);
+  });
+
   it('fails with one clear message', async () => {
     const failed = async (...args: readonly string[]): Promise<string> => {
       const { code, stdout, stderr } = await upgc('dump', ...args);
@@ -342,11 +350,26 @@ describe('upgc run', () => {
     expect(stderr.split('\n').slice(0, 2).join('\n')).toMatchSnapshot();
   });
 
+  it('generates the same on several OS threads, in random order, and while every access is checked', async () => {
+    const generate = async (...flags: string[]) =>
+      (await upgc('run', build, '--greedy', '--max-tokens', '5', ...flags)).stdout;
+    const expected = await generate();
+    expect(expected.trim()).not.toBe('');
+    expect(await generate('--threads', '2', '--shuffle', '1', '--sanitize')).toBe(expected);
+  });
+
   it('fails with one clear message', async () => {
     expect(await upgc('run', build, '--device', 'tpu')).toEqual({
       code: 1,
       stdout: '',
-      stderr: "error: there is no device 'tpu'\n note: devices of this build of upgc: cpu\n",
+      stderr: "error: there is no device 'tpu'\n note: devices of this build of upgc: cpu, cpu:simt\n",
+    });
+    expect(await upgc('run', build, '--device', 'cpu:simt')).toEqual({
+      code: 1,
+      stdout: '',
+      stderr:
+        "error: cpu:simt runs simdgroups of 32 lanes; this build's have one\n" +
+        ' note: compile with --target metal, or run on the device cpu\n',
     });
     expect(await upgc('run', build, '--prompt', 'a', '--tokens', '1')).toMatchObject({ code: 1, stdout: '' });
     expect(await upgc('run', path.join(build, 'nothing'))).toMatchObject({ code: 1, stdout: '' });
