@@ -145,7 +145,7 @@ export class MetalOnCpu {
   }
 
   private spec(kernel: InspectedKernel, launch: Launch, bindings: readonly Binding[]): ProgramSpec {
-    const { shuffle, osThreads = 1 } = launch;
+    const { sanitize = false, shuffle, osThreads = 1 } = launch;
     const gridThreads = sizeOf(launch.grid, 'grid');
     const threads = sizeOf(launch.threads, 'threads');
     const most = Math.min(maxThreads, kernel.maxTotalThreads ?? maxThreads);
@@ -156,9 +156,9 @@ export class MetalOnCpu {
     const bytesOfBuffer = new Map(
       bindings.map(({ parameter, bytes }) => [parameter.index, bytes.byteLength]),
     );
-    const kernelArguments = kernel.parameters.map(({ kind, index }): NativeArgument => {
-      if (kind === 'buffer') return { kind, index, bytes: bytesOfBuffer.get(index) ?? 0 };
-      if (kind === 'threadgroup') return { kind, index, bytes: sizes.get(index) ?? 0 };
+    const kernelArguments = kernel.parameters.map(({ name, kind, index }): NativeArgument => {
+      if (kind === 'buffer') return { name, kind, index, bytes: bytesOfBuffer.get(index) ?? 0 };
+      if (kind === 'threadgroup') return { name, kind, index, bytes: sizes.get(index) ?? 0 };
       return { kind, index: 0, bytes: 0 };
     });
     const grid = gridThreads.map((count, axis) => Math.ceil(count / (threads[axis] ?? 1)));
@@ -189,6 +189,7 @@ export class MetalOnCpu {
       headers: mslHeaders,
       cache: cacheFolder(),
       threads: osThreads,
+      sanitize,
       ...(shuffle === undefined ? {} : { shuffle }),
     };
   }

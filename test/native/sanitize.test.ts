@@ -283,9 +283,8 @@ describe('lanes of a threadgroup', () => {
   });
 
   it('do not race with atomics, and do with anything else', async () => {
-    // As the headers make atomics.
     const before =
-      'template <class T> void add(T* p, uint n) { __atomic_fetch_add(p, n, __ATOMIC_RELAXED); }';
+      'void add(device uint* p, uint n) { atomic_fetch_add_explicit((device atomic_uint*)p, n, memory_order_relaxed); }';
     const step = (last: string): Step => ({ body: `add(x + 5, i); ${last}`, threads, grid: [3, 1, 1] });
     expect(await findings([step('')], 32, before)).toBe('');
     expect(await findings([step('if (i == 9) x[5] = 0;')], 32, before)).toContain(
