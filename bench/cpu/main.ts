@@ -1,6 +1,6 @@
 /**
- * The CPU device on one thread: tokens/s of small models, and kernels in Phi-4's shapes beside the same work in C++ by
- * hand (yardstick.cc), by turns in one run. `npm run bench:cpu -- [--json] [--simt]`
+ * The CPU device on one thread: tokens/s of small models, kernels in Phi-4's shapes beside the same work in C++ by hand
+ * (yardstick.cc), by turns in one run, and what a dispatch costs. `npm run bench:cpu -- [--json] [--simt]`
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { compile } from '#dist/compiler.js';
 import { MetalOnCpu, type BufferValue } from '#dist/metal-cpu/index.js';
 import { Session } from '#dist/runtime/index.js';
+import { dispatchTimes } from './dispatch.js';
 
 const root = path.resolve(import.meta.dirname, '../../..');
 const here = path.join(root, 'bench/cpu');
@@ -162,8 +163,9 @@ try {
     await tokens('stories260k', 'models/llama.graph.ts', 255, folder),
     await tokens('phi4-shakespeare', 'models/phi4.graph.ts', 255, folder),
   ];
+  const dispatch = await dispatchTimes();
   if (values.json === true)
-    process.stdout.write(`${JSON.stringify({ lanes, bandwidth, results }, null, 2)}\n`);
+    process.stdout.write(`${JSON.stringify({ lanes, bandwidth, results, dispatch }, null, 2)}\n`);
   else {
     const read =
       bandwidth === undefined
@@ -171,6 +173,8 @@ try {
         : `a read of memory: ${bandwidth.toFixed(1)} GB/s`;
     process.stdout.write(`simdgroups of ${lanes}, one thread; ${read}\n`);
     for (const result of results) process.stdout.write(line(result, bandwidth));
+    const shared = dispatch.shared.map(([threads, time]) => `, ${time} ns shared by ${threads} OS threads`);
+    process.stdout.write(`a dispatch: ${dispatch.alone} ns${shared.join('')}\n`);
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });
