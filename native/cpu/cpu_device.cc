@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "../error.h"
+#include "faults.h"
 #include "flush_denormals.h"
 #include "kernel_cache.h"
 #include "memory.h"
@@ -41,6 +42,14 @@ bool worth_sharing(const ProgramSpec& spec, const Kernel& kernel, const Dispatch
   if (spec.simd_width != 1)
     lanes = double(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]) * kernel.thread_count();
   return bytes / bytes_per_nanosecond + lanes * nanoseconds_per_lane >= shared_nanoseconds;
+}
+
+const char* described(Fault fault) {
+  switch (fault) {
+    case Fault::access: return "access to memory outside of all buffers; a sanitized run tells where";
+    case Fault::arithmetic: return "integer division by zero";
+    default: return "an instruction that this processor does not have";
+  }
 }
 
 /// The launch restricted to one threadgroup of its grid, counted x fastest.
@@ -206,20 +215,28 @@ class CpuProgram : public Program {
   /// Runs the threadgroups of the launch on the calling OS thread.
   void execute(Core& core, const Prepared& dispatch, const abi::Launch& launch, Random* random = nullptr) {
     const unsigned* const threads = dispatch.threads;
-    if (core.simt) {
+    unsigned barrier = 0;
+    const std::optional<Fault> fault = catch_fault([&] {
+      if (!core.simt) {
+        barrier = dispatch.kernel->run_grid(&launch);
+        return;
+      }
       core.simt->prepare(module_.exports().current_lane(), random);
       core.simt->run({dispatch.kernel, &launch, {threads[0], threads[1], threads[2]}, dispatch.threadgroup_bytes});
-    } else if (const unsigned barrier = dispatch.kernel->run_grid(&launch)) {
-      throw Error(code::kernel, concat("kernel ", dispatch.kernel->name, ": the barrier at ",
-                                       shown_site(source_name_, barrier), " in a threadgroup of ",
-                                       threads[0] * threads[1] * threads[2],
-                                       " threads needs 32-lane mode: simdWidth 32"));
-    }
+    });
+    if (fault) throw Error(code::kernel, concat("kernel ", dispatch.kernel->name, ": ", described(*fault)));
+    if (barrier == 0) return;
+    throw Error(code::kernel, concat("kernel ", dispatch.kernel->name, ": the barrier at ",
+                                     shown_site(source_name_, barrier), " in a threadgroup of ",
+                                     threads[0] * threads[1] * threads[2],
+                                     " threads needs 32-lane mode: simdWidth 32"));
   }
 
   /// The cores run the parts of the grid. Of several errors the one in the first threadgroup counts, as on one core.
   void share_out(const Prepared& dispatch) {
     workers_->run(dispatch.shares, [&](unsigned share, unsigned thread) {
+      // A fault resets what the worker has set for itself.
+      const FlushDenormals flush;
       Core& core = cores_[thread];
       const int axis = dispatch.shared_axis;
       const uint64_t size = dispatch.launch.grid[axis];

@@ -12,18 +12,29 @@
 #include "../error.h"
 
 namespace upgc {
+namespace {
+
+/// More than what a loop that runs a little too far steps over.
+constexpr size_t guard_bytes = 64 * 1024;
+
+uint64_t whole_pages(uint64_t bytes) { return (bytes + page_size() - 1) / page_size() * page_size(); }
+
+}  // namespace
 
 Mapping::Mapping(Mapping&& other) noexcept
-    : address_(std::exchange(other.address_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    : address_(std::exchange(other.address_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      guard_(other.guard_) {}
 
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   std::swap(address_, other.address_);
   std::swap(bytes_, other.bytes_);
+  std::swap(guard_, other.guard_);
   return *this;
 }
 
 Mapping::~Mapping() {
-  if (bytes_ != 0) munmap(address_, bytes_);
+  if (bytes_ != 0) munmap(address_ - guard_, whole_pages(bytes_) + 2 * guard_);
 }
 
 void Mapping::forbid(size_t offset, size_t bytes) {
@@ -48,7 +59,7 @@ Mapping Memory::reserve(uint64_t bytes, const std::string& what) {
   void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED)
     throw Error(code::bad_plan, concat("cannot reserve ", bytes, " bytes for ", what, ": ", std::strerror(errno)));
-  return counted(address, bytes);
+  return counted(address, bytes, 0);
 }
 
 Descriptor Memory::shareable(uint64_t bytes, const std::string& what) {
@@ -67,18 +78,30 @@ Descriptor Memory::shareable(uint64_t bytes, const std::string& what) {
   return file;
 }
 
-Mapping Memory::counted(void* address, uint64_t bytes) {
+Mapping Memory::counted(void* address, uint64_t bytes, size_t guard) {
   allocations_++;
   allocated_bytes_ += bytes;
-  return Mapping(address, bytes);
+  return Mapping(address, bytes, guard);
+}
+
+Mapping Memory::guarded(uint64_t bytes, int protection, const Descriptor* file, const std::string& what) {
+  if (bytes == 0) return Mapping();
+  const auto fail = [&] {
+    throw Error(code::bad_plan, concat("cannot allocate ", bytes, " bytes for ", what, ": ", std::strerror(errno)));
+  };
+  const uint64_t size = whole_pages(bytes) + 2 * guard_bytes;
+  void* const all = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (all == MAP_FAILED) fail();
+  Mapping mapping = counted(static_cast<unsigned char*>(all) + guard_bytes, bytes, guard_bytes);
+  const bool shared = file != nullptr && (protection & PROT_WRITE) != 0;
+  const int flags = MAP_FIXED | (shared ? MAP_SHARED : MAP_PRIVATE) | (file == nullptr ? MAP_ANONYMOUS : 0);
+  const int descriptor = file == nullptr ? -1 : file->number();
+  if (mmap(mapping.data(), bytes, protection, flags, descriptor, 0) == MAP_FAILED) fail();
+  return mapping;
 }
 
 Mapping Memory::allocate(uint64_t bytes, const std::string& what) {
-  if (bytes == 0) return Mapping();
-  void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (address == MAP_FAILED)
-    throw Error(code::bad_plan, concat("cannot allocate ", bytes, " bytes for ", what, ": ", std::strerror(errno)));
-  return counted(address, bytes);
+  return guarded(bytes, PROT_READ | PROT_WRITE, nullptr, what);
 }
 
 Mapping Memory::map_file(const std::string& path, uint64_t bytes) {
@@ -97,11 +120,7 @@ Descriptor Memory::open_file(const std::string& path, uint64_t bytes) {
 }
 
 Mapping Memory::map(const Descriptor& file, uint64_t bytes, bool writable) {
-  if (bytes == 0) return Mapping();
-  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* const address = mmap(nullptr, bytes, protection, writable ? MAP_SHARED : MAP_PRIVATE, file.number(), 0);
-  if (address == MAP_FAILED) throw Error(code::io, concat("cannot map memory: ", std::strerror(errno)));
-  return counted(address, bytes);
+  return guarded(bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, &file, "a mapped file");
 }
 
 size_t page_size() {

@@ -21,11 +21,13 @@ class Descriptor {
   int number_;
 };
 
-/// A page-aligned piece of address space, unmapped with this object. Empty mappings have no pages.
+/// A page-aligned piece of address space between `guard` bytes on either side that nobody may touch, unmapped with this
+/// object. Empty mappings have no pages.
 class Mapping {
  public:
   Mapping() = default;
-  Mapping(void* address, size_t bytes) : address_(static_cast<unsigned char*>(address)), bytes_(bytes) {}
+  Mapping(void* address, size_t bytes, size_t guard)
+      : address_(static_cast<unsigned char*>(address)), bytes_(bytes), guard_(guard) {}
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
@@ -40,6 +42,7 @@ class Mapping {
  private:
   unsigned char* address_ = nullptr;
   size_t bytes_ = 0;
+  size_t guard_ = 0;
 };
 
 class Memory {
@@ -60,7 +63,9 @@ class Memory {
   uint64_t allocated_bytes() const { return allocated_bytes_; }
 
  private:
-  Mapping counted(void* address, uint64_t bytes);
+  /// Memory with guards around it. With `file`, its content.
+  Mapping guarded(uint64_t bytes, int protection, const Descriptor* file, const std::string& what);
+  Mapping counted(void* address, uint64_t bytes, size_t guard);
 
   uint64_t allocations_ = 0;
   uint64_t allocated_bytes_ = 0;

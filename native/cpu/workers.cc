@@ -42,11 +42,12 @@ bool spin_until(Done done) {
   return false;
 }
 
-/// Signals go to the threads that Node has for them.
+/// Signals go to the threads that Node has for them, but for a thread's own faults.
 struct BlockSignals {
   BlockSignals() {
     sigset_t all;
     sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&all, fault);
     pthread_sigmask(SIG_SETMASK, &all, &saved);
   }
   ~BlockSignals() { pthread_sigmask(SIG_SETMASK, &saved, nullptr); }
