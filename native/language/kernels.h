@@ -22,6 +22,9 @@ struct KernelEntry {
   Token at;
 };
 
+/// Whether the words or attributes in [begin, end) of the code make a function a kernel.
+bool makes_kernel(const Syntax& syntax, size_t begin, size_t end);
+
 /// The kernels of a text in its order. UPGC_COMPILE when two have one name.
 std::vector<KernelEntry> find_kernels(const Syntax& syntax);
 

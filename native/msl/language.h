@@ -9,10 +9,14 @@
 
 #define METAL_FUNC inline __attribute__((always_inline))
 #define kernel static inline __attribute__((always_inline))
+#ifdef UPGC_STRICT
+#include "strict_language.h"
+#else
 #define device
 #define threadgroup
 #define thread
 #define constant const
+#endif
 
 // The loader writes this for `threadgroup` before a variable in a function. All lanes of a threadgroup are on one OS
 // thread, which runs one threadgroup at a time, so that is what a thread_local is shared by.

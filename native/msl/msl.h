@@ -25,6 +25,9 @@
 #define UPGC_USES_SIMDGROUP_MATRIX
 #endif
 
+#ifdef UPGC_STRICT
+#include "strict.h"
+#endif
 #include "abi.h"
 #include "array.h"
 #include "type_traits.h"
@@ -53,5 +56,7 @@
 #ifdef UPGC_USES_SIMDGROUP_MATRIX
 #include "simdgroup_matrix.h"
 #endif
+#ifndef UPGC_STRICT
 #include "entry.h"
+#endif
 #include "language.h"
