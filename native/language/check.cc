@@ -33,25 +33,31 @@ void add_refusal(const ProgramSpec& spec, const Error& error, Findings& findings
     }
   }
   while (!message.empty() && message.back() == '\n') message.pop_back();
-  if (message.rfind("error: ", 0) == 0) message.erase(0, 7);
-  if (message.rfind("fatal error: ", 0) == 0) message.erase(0, 13);
+  bool is_clangs = false;
+  for (const std::string start : {"error: ", "fatal error: "})
+    if (message.rfind(start, 0) == 0) message.erase(0, start.size()), is_clangs = true;
   if (findings.any_at(at.line)) return;
   // Many of these say what to do behind their last semicolon.
   const size_t advice = message.rfind("; ");
   const bool advises = advice != std::string::npos;
-  findings.add("not-metal", at, message.substr(0, advice), advises ? message.substr(advice + 2) : "write plain Metal");
+  const bool incomplete = message.find("without closing") != std::string::npos || is_clangs;
+  findings.add(incomplete ? "incomplete" : "refused", at, message.substr(0, advice),
+               advises ? message.substr(advice + 2) : incomplete ? "complete it" : "write plain Metal, or compile on a Mac");
 }
 
-/// All words of Metal's headers off Apple.
+/// All words of Metal's headers off Apple but those of comments.
 std::set<std::string> library_words(const std::string& headers) {
   std::set<std::string> words;
-  for (const HeaderFile& header : read_headers(headers))
-    for (size_t at = 0; at < header.content.size();) {
+  for (const HeaderFile& header : read_headers(headers)) {
+    const std::string& text = header.content;
+    for (size_t at = 0; at < text.size();) {
+      if (text.compare(at, 2, "//") == 0) at = std::min(text.find('\n', at), text.size());
       size_t end = at;
-      while (end < header.content.size() && is_word(header.content[end])) end++;
-      if (end > at && is_letter(header.content[at])) words.insert(header.content.substr(at, end - at));
-      at = end + 1;
+      while (end < text.size() && is_word(text[end])) end++;
+      if (end > at) words.insert(text.substr(at, end - at));
+      at = std::max(end, at + 1);
     }
+  }
   return words;
 }
 
@@ -79,8 +85,9 @@ void check_text(const ProgramSpec& spec, const MetalText& text, Findings& findin
   const bool supported = check_kernel_rules(syntax, findings);
   check_language_rules(syntax, library_words(spec.headers), findings);
   check_include(spec, syntax, findings);
-  admit(text, syntax);
+  // Nothing of what clang reads here ever runs, so this need not wait for what `admit` says.
   if (supported && !findings.full()) check_types(spec, syntax, findings);
+  admit(text, syntax);
 }
 
 }  // namespace

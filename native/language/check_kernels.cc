@@ -34,6 +34,7 @@ struct Parameter {
   size_t begin, end;
   /// `nowhere` when it has none.
   size_t name = nowhere, pointer = nowhere;
+  bool is_array = false;
   std::string type, space;
   const Attribute* kind = nullptr;
 };
@@ -57,19 +58,6 @@ class KernelRules {
     check_sizes(parameters);
     check_widths(parameters);
     check_threadgroup_memory(kernel);
-  }
-
-  bool all_supported() const { return all_supported_; }
-
-  /// Attributes of kernels' parameters on another function's.
-  void check_other(const Declaration& function) {
-    const auto [first, last] = syntax_.attributes_in(function.parameters + 1, syntax_.partner(function.parameters));
-    for (auto attribute = first; attribute != last; ++attribute)
-      if (makes_argument(*attribute))
-        findings_.add("attribute-ignored", attribute->at,
-                      concat("[[", attribute->name, "]] means nothing on a parameter of ",
-                             syntax_.at(function.parameters - 1), ", which is no kernel"),
-                      "remove it; the caller gives the argument");
   }
 
  private:
@@ -123,7 +111,11 @@ class KernelRules {
     for (size_t i = begin; i < end && syntax_.at(i) != "=";) {
       const std::string_view word = syntax_.at(i);
       if ((word == "*" || word == "&") && result.pointer == nowhere) result.pointer = i;
-      if (word == "[" && result.name != nowhere) break;
+      if (word == "[" && result.name != nowhere) {
+        // `constant int x[3]` is a pointer.
+        if (result.pointer == nowhere) result.pointer = i, result.is_array = true;
+        break;
+      }
       if (word == "<") {
         i = syntax_.behind(i);
         continue;
@@ -132,7 +124,8 @@ class KernelRules {
       if (syntax_.is_word_at(i)) result.name = i;
       i++;
     }
-    const size_t type_end = result.pointer != nowhere ? result.pointer : result.name != nowhere ? result.name : end;
+    const bool points = result.pointer != nowhere && !result.is_array;
+    const size_t type_end = points ? result.pointer : result.name != nowhere ? result.name : end;
     for (size_t i = begin; i < type_end; i++) {
       const std::string_view word = syntax_.at(i);
       if (is_address_space(word) || word == "const" || word == "volatile" || word == "(") continue;
@@ -147,14 +140,7 @@ class KernelRules {
   const Token& place_of(const Parameter& p) const { return token(p.name == nowhere ? p.begin : p.name); }
 
   void check_parameter(Parameter& p) {
-    if (is_unsupported_type(p.type.substr(0, p.type.find('<')))) {
-      if (all_supported_)
-        findings_.add("unsupported", place_of(p),
-                      concat(p.type, " is beyond this check and every device of upgc but Metal"),
-                      "use a buffer, or compile the text on a Mac");
-      all_supported_ = false;
-      return;
-    }
+    if (is_unsupported_type(p.type.substr(0, p.type.find('<')))) return;
     bool has_unknown = false;
     const auto [first, last] = syntax_.attributes_in(p.begin, p.end);
     for (auto attribute = first; attribute != last; ++attribute) {
@@ -191,11 +177,12 @@ class KernelRules {
   void check_space(const Parameter& p) {
     const bool shared = p.space == "threadgroup";
     if (p.space.empty()) {
+      const std::string_view pointer = p.is_array ? "*" : syntax_.at(p.pointer);
       if (dependent_.count(p.type) == 0)
         findings_.add("missing-address-space", token(p.pointer),
                       concat("parameter ", name_of(p), " points to memory without an address space"),
-                      concat("write `device ", p.type, syntax_.at(p.pointer), "`, `constant ", p.type,
-                             syntax_.at(p.pointer), "` or `threadgroup ", p.type, syntax_.at(p.pointer), "`"));
+                      concat("write `device ", p.type, pointer, "`, `constant ", p.type, pointer, "` or `threadgroup ",
+                             p.type, pointer, "`"));
     } else if (p.space == "thread") {
       findings_.add("kernel-space", place_of(p), "a host has nothing in the address space thread to give to a kernel",
                     "write device, constant or threadgroup");
@@ -336,17 +323,11 @@ class KernelRules {
   const std::set<std::string_view>& dependent_;
   Findings& findings_;
   bool is_template_ = false;
-  bool all_supported_ = true;
   size_t evaluated_ = 0;
 };
 
 void check_function_constants(const Syntax& syntax, Findings& findings) {
-  std::vector<FunctionConstant> constants;
-  try {
-    constants = find_function_constants(syntax);
-  } catch (const Error&) {
-    return;  // where attributes stand is for the front end to say
-  }
+  const std::vector<FunctionConstant> constants = find_function_constants(syntax, true);
   std::set<std::string> classes;
   for (const Scope& scope : syntax.scopes())
     if (scope.is_class) classes.insert(scope.name);
@@ -371,6 +352,19 @@ void check_function_constants(const Syntax& syntax, Findings& findings) {
   }
 }
 
+/// The first thing in the text that is no compute kernel's.
+const Token* first_unsupported(const Syntax& syntax) {
+  for (const Declaration& d : syntax.declarations())
+    if (d.kind == Declaration::function && (syntax.at(d.head) == "vertex" || syntax.at(d.head) == "fragment"))
+      return &syntax.code()[d.head];
+  for (size_t i = 0; i < syntax.code().size(); i++)
+    if (is_unsupported_type(syntax.at(i)) && (syntax.at(i + 1) == "<" || syntax.is_word_at(i + 1)))
+      return &syntax.code()[i];
+  for (const Attribute& attribute : syntax.attributes())
+    if (is_unsupported_attribute(attribute.name)) return &attribute.at;
+  return nullptr;
+}
+
 }  // namespace
 
 bool check_kernel_rules(const Syntax& syntax, Findings& findings) {
@@ -381,10 +375,15 @@ bool check_kernel_rules(const Syntax& syntax, Findings& findings) {
         syntax.partner(declaration.parameters) == nowhere)
       continue;
     if (makes_kernel(syntax, declaration.head, declaration.parameters)) rules.check(declaration);
-    else rules.check_other(declaration);
   }
   check_function_constants(syntax, findings);
-  return rules.all_supported();
+  const Token* const unsupported = first_unsupported(syntax);
+  if (unsupported != nullptr)
+    findings.add("unsupported", *unsupported,
+                 concat("`", syntax.text().spelling(*unsupported),
+                        "` is beyond this check and every device of upgc but Metal; types are not checked"),
+                 "use a buffer, or compile the text on a Mac");
+  return unsupported == nullptr;
 }
 
 }  // namespace upgc

@@ -48,7 +48,7 @@ class LanguageRules {
 
   void check() {
     for (const Attribute& attribute : syntax_.attributes())
-      if (!is_attribute(attribute.name))
+      if (!is_attribute(attribute.name) && !is_unsupported_attribute(attribute.name))
         findings_.add("attribute-unknown", attribute.at,
                       concat("[[", attribute.name.substr(0, 80), "]] is no attribute of compute kernels that upgc knows"),
                       "look for a slip in its name, or remove it");
@@ -93,6 +93,7 @@ class LanguageRules {
     static const std::set<std::string_view> no_variables = {"using", "typedef", "static_assert", "struct", "class",
                                                             "union", "enum", "namespace", "friend", "template", "extern",
                                                             "public", "private", "protected", "kernel"};
+    if (syntax_.find_attribute("function_constant", d.begin, d.end) != nullptr) return;
     if (d.head != d.begin || no_variables.count(at(d.begin)) != 0 || d.parameters != nowhere) return;
     size_t name = nowhere, words = 0;
     bool constant = false, other_space = false;
@@ -138,7 +139,7 @@ class LanguageRules {
                     "declare it in the kernel and give a `threadgroup` pointer to it");
     for (size_t j = i + 1; j < function.end && at(j) != ";"; j = syntax_.behind(j))
       if (at(j) == "=" || (at(j) == "{" && j > i + 2)) {
-        findings_.add("threadgroup-initialiser", token(j), "variables in threadgroup memory cannot be initialised",
+        findings_.add("threadgroup-initialiser", token(j), "a variable in threadgroup memory is initialised by no thread or by all of them at once",
                       "let one thread write the value, then call threadgroup_barrier(mem_flags::mem_threadgroup)");
         return;
       }
@@ -323,6 +324,11 @@ class LanguageRules {
     find_recursion(callees);
   }
 
+  /// Whether the library may have a function of this name. Those of simdgroups and quads have theirs put together.
+  bool is_library(std::string_view name) const {
+    return name.rfind("simd_", 0) == 0 || name.rfind("quad_", 0) == 0 || library_.count(std::string(name)) != 0;
+  }
+
   void collect_calls(size_t d, const std::map<std::string_view, size_t>& by_name,
                      std::vector<std::pair<size_t, size_t>>& callees) {
     const Declaration& function = syntax_.declarations()[d];
@@ -330,7 +336,7 @@ class LanguageRules {
       if (at(i + 1) != "(" || !calls(i)) continue;
       const auto found = by_name.find(at(i));
       const bool is_kernel_called = found != by_name.end() && is_kernel(syntax_.declarations()[found->second]);
-      if (found != by_name.end() && (is_kernel_called || library_.count(std::string(at(i))) == 0))
+      if (found != by_name.end() && (is_kernel_called || !is_library(at(i))))
         callees.emplace_back(found->second, i);
     }
   }
@@ -380,6 +386,17 @@ class LanguageRules {
 };
 
 }  // namespace
+
+bool is_unsupported_attribute(std::string_view name) {
+  static const std::set<std::string_view> names = {
+      "texture",   "sampler",       "id",          "stage_in",   "attribute",         "vertex",      "fragment",
+      "position",  "vertex_id",     "instance_id", "base_vertex", "base_instance",    "color",       "depth",
+      "user",      "point_size",    "point_coord", "front_facing", "early_fragment_tests", "flat",   "patch",
+      "sample_id", "sample_mask",   "visible",     "stitchable", "intersection",      "payload",     "raster_order_group",
+      "mesh",      "object",        "primitive_id", "viewport_array_index", "render_target_array_index", "clip_distance",
+      "barycentric_coord", "center_perspective", "center_no_perspective", "invariant", "imageblock_data", "dynamic_libraries"};
+  return names.count(name) != 0;
+}
 
 bool is_number_type(std::string_view word) { return !scalar_of(word).empty(); }
 

@@ -8,15 +8,17 @@ namespace upgc {
 
 // The parts of check.h.
 
-/// Kernels, their parameters and function constants. False when the text uses what only Apple's compiler can check.
+/// Kernels, their parameters and function constants. False when the text has what only Apple's compiler can check.
 bool check_kernel_rules(const Syntax& syntax, Findings& findings);
 
-/// What any function, variable or expression may not be. `library` has the words of Metal's headers off Apple.
+/// What any function, variable or expression may not be. `library` has at least the names of its functions.
 void check_language_rules(const Syntax& syntax, const std::set<std::string>& library, Findings& findings);
 
 /// What clang says of the text as C++ with address spaces. UPGC_NO_CLANG and UPGC_IO when it cannot be run.
 void check_types(const ProgramSpec& spec, const Syntax& syntax, Findings& findings);
 
+/// Whether this is an attribute of Metal that kernels for buffers have no use for.
+bool is_unsupported_attribute(std::string_view name);
 /// Whether the word is a scalar or vector type of Metal.
 bool is_number_type(std::string_view word);
 /// Components of a number type: 1 to 4.

@@ -101,6 +101,8 @@ bool is_fine(const Conversion& conversion) {
 
 /// What a type is in, for the reader: `device float *`.
 std::string type_for_reader(const std::string& type) {
+  // Some messages name the address space alone.
+  if (type.size() > 2 && space_of(type) + " *" == type) return in_metal(space_of(type)) + " pointer";
   std::string text = in_metal(type);
   replace_all(text, " *", "*");
   replace_all(text, " &", "&");
@@ -135,7 +137,7 @@ class TypeCheck {
 
   ConstantValues all_ones() const {
     ConstantValues values;
-    for (const FunctionConstant& constant : find_function_constants(syntax_)) values[constant.index] = 1;
+    for (const FunctionConstant& constant : find_function_constants(syntax_, true)) values[constant.index] = 1;
     return values;
   }
 
@@ -150,7 +152,7 @@ class TypeCheck {
     // Extensions that Metal has in the language.
     const char* const extensions = "-cl-ext=+cl_khr_fp16,+cl_khr_fp64,+__opencl_c_fp64,+__cl_clang_function_pointers,"
                                    "+__cl_clang_variadic_functions,+__cl_clang_bitfields";
-    result.insert(result.end(), {"-x", "clcpp", "-cl-std=clc++2021", "-cl-no-stdinc", "-target", "x86_64-linux-gnu",
+    result.insert(result.end(), {"-x", "clcpp", "-cl-std=clc++2021", "-cl-single-precision-constant", "-cl-no-stdinc", "-target", "x86_64-linux-gnu",
                                  "-Xclang", extensions, "-DUPGC_STRICT", "-DUPGC_SIMD_WIDTH=1"});
     return result;
   }
@@ -228,7 +230,9 @@ class TypeCheck {
       if (!is_fine(*conversion)) report_conversion(diagnostic, *conversion, is_call);
       return;
     }
-    if (contains(message, "__generic") || contains(message, "address space")) return;
+    // The last is about functions of the library, not all of which are constexpr here.
+    if (contains(message, "__generic") || contains(message, "address space") || contains(message, "constant expression"))
+      return;
     if (!is_confirmed(diagnostic.line)) return;
     if (contains(message, "cannot assign to") && contains(message, "const"))
       return add("read-only", diagnostic, in_metal(message), "write to device, threadgroup or thread memory that is not const");
@@ -236,8 +240,12 @@ class TypeCheck {
       return add("missing-using", diagnostic, in_metal(message.substr(0, message.find("; did"))),
                  concat("write ", quoted_parts(message).back(), ", or `using namespace metal;` behind the #include"));
     if (contains(message, "undeclared identifier") || contains(message, "unknown type name") ||
-        contains(message, "no member named") || contains(message, "no template named"))
+        contains(message, "no member named") || contains(message, "no template named")) {
+      const std::vector<std::string> parts = quoted_parts(message);
+      // Apple's compiler has names of its own.
+      if (!parts.empty() && parts[0].rfind("__", 0) == 0) return;
       return add("unknown-name", diagnostic, in_metal(message), "declare it, or look for a slip in its name");
+    }
     const bool conflicts = std::any_of(diagnostic.notes.begin(), diagnostic.notes.end(), [](const std::string& note) {
       return contains(note, "deduced conflicting types");
     });

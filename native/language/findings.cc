@@ -15,7 +15,6 @@ const std::vector<Rule>& check_rules() {
       {"attribute-unknown", error, "an attribute is one of Metal's"},
       {"attribute-missing", error, "a kernel's parameter by value has an attribute that says what it is"},
       {"attribute-conflict", error, "attributes of a kernel's parameters do not contradict one another"},
-      {"attribute-ignored", warning, "only parameters of kernels have attributes; on other functions they mean nothing"},
       {"buffer-by-value", error, "what is in a buffer or in threadgroup memory is a pointer or reference"},
       {"kernel-space", error, "a kernel's pointer is device, constant or threadgroup, as its attribute says"},
       {"index-constant", error, "an index is a constant of 0 or more"},
@@ -33,7 +32,7 @@ const std::vector<Rule>& check_rules() {
       {"address-space", error, "a pointer or reference into one address space does not become one into another"},
       {"read-only", error, "what is const or constant is not written"},
       {"threadgroup-variable", error, "variables in threadgroup memory are declared in kernels"},
-      {"threadgroup-initialiser", error, "variables in threadgroup memory have no initialiser"},
+      {"threadgroup-initialiser", warning, "variables in threadgroup memory have no initialiser: every thread would write it"},
       // The limit of every GPU family in Apple's Metal Feature Set Tables.
       {"threadgroup-size", error, "the threadgroup memory that a kernel declares is at most 32 KB"},
       // "program scope variable must reside in constant address space"
@@ -58,7 +57,9 @@ const std::vector<Rule>& check_rules() {
       {"ambiguous-call", error, "operands of min, max, clamp and their like have one type"},
       {"unknown-name", error, "names are declared before they are used"},
       {"types", error, "the text compiles as C++"},
-      {"not-metal", error, "the text is what upgc reads: it has no directives, names or characters that hide something"},
+      {"incomplete", error, "brackets, comments, literals and directives are complete"},
+      // What Apple's compiler takes and upgc does not.
+      {"refused", warning, "names of compilers, pragmas and files that upgc does not know run on no device but Metal"},
       {"unsupported", warning, "textures and samplers are checked by Apple's compiler only"},
   };
   return rules;

@@ -260,7 +260,7 @@ bool makes_kernel(const Syntax& syntax, size_t begin, size_t end) {
 
 std::vector<KernelEntry> find_kernels(const Syntax& syntax) { return KernelList(syntax).find(); }
 
-std::vector<FunctionConstant> find_function_constants(const Syntax& syntax) {
+std::vector<FunctionConstant> find_function_constants(const Syntax& syntax, bool pass_others) {
   const Constants constants(syntax);
   std::vector<FunctionConstant> result;
   const std::vector<Declaration>& declarations = syntax.declarations();
@@ -272,6 +272,7 @@ std::vector<FunctionConstant> find_function_constants(const Syntax& syntax) {
     const bool declared = d < declarations.size() && declarations[d].kind == Declaration::other &&
                           declarations[d].begin < attribute.position && syntax.at(attribute.position) == ";" &&
                           syntax.is_word_at(attribute.position - 1);
+    if (!declared && pass_others) continue;
     if (!declared)
       syntax.text().refuse(attribute.at,
                            "function_constant is supported on `constant T name [[function_constant(n)]];` only; "

@@ -37,7 +37,8 @@ struct FunctionConstant {
   size_t declaration;
 };
 
-std::vector<FunctionConstant> find_function_constants(const Syntax& syntax);
+/// UPGC_COMPILE for one elsewhere than on such a declaration, or with `pass_others` none of those.
+std::vector<FunctionConstant> find_function_constants(const Syntax& syntax, bool pass_others = false);
 
 /// Values of names that are known when the text is compiled.
 class Constants {

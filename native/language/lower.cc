@@ -27,14 +27,15 @@ class Lowering {
         keeps_spaces_(spaces == AddressSpaces::kept) {}
 
   std::string result() {
-    strip_attributes();
     drop_instantiations();
     drop_doubles();
+    // Before the attributes: of two edits in one place the first is made.
     give_function_constants();
+    strip_attributes();
     for (size_t i = 0; i < syntax_.code().size(); i++) {
       if (syntax_.at(i) == "threadgroup") lower_threadgroup(i);
       if (syntax_.at(i) == "constant" && keeps_spaces_) keep_constant(i);
-      if (syntax_.code()[i].kind == TokenKind::number) lower_number(syntax_.code()[i]);
+      if (syntax_.code()[i].kind == TokenKind::number && !keeps_spaces_) lower_number(syntax_.code()[i]);
     }
     for (const Token& token : text_.tokens())
       if (token.kind == TokenKind::directive) lower_pragma(token);
@@ -143,6 +144,8 @@ class Lowering {
     if (keeps_spaces_) result += syntax_.spelled(f.parameters, close);
     else for (const auto& [begin, end] : syntax_.split(f.parameters + 1, close))
       result += erased_parameter(begin, end) + ", ";
+    // A constructor is none for const objects.
+    if (keeps_spaces_ && syntax_.at(f.parameters - 1) == syntax_.scopes()[f.scope].name) return result + ")";
     for (size_t i = close + 1; i < f.body && syntax_.at(i) != ":" && syntax_.at(i) != "->"; i++)
       if (syntax_.at(i) == "const" || (syntax_.at(i) == "constant" && syntax_.at(i - 1) == ")")) return result + ") const";
     return result + ")";
@@ -181,8 +184,8 @@ class Lowering {
   void lower_method_qualifier(const Declaration& f) {
     for (size_t i = syntax_.partner(f.parameters) + 1; i < f.body && syntax_.at(i) != ":"; i++) {
       if (keeps_spaces_ && is_address_space(syntax_.at(i)))
-        replace(syntax_.code()[i].begin, syntax_.code()[i].end, syntax_.at(i) == "constant" ? "const" : "");
-      if (syntax_.at(i) != "constant") continue;
+        replace(syntax_.code()[i].begin, syntax_.code()[i].end, "");
+      if (syntax_.at(i) != "constant" || keeps_spaces_) continue;
       if (syntax_.at(i - 1) == "const" || syntax_.at(i + 1) == "const")
         replace(syntax_.code()[i].begin, syntax_.code()[i].end, "");
     }
@@ -191,7 +194,7 @@ class Lowering {
   // ---- Function constants
 
   void give_function_constants() {
-    const std::vector<FunctionConstant> constants = find_function_constants(syntax_);
+    const std::vector<FunctionConstant> constants = find_function_constants(syntax_, keeps_spaces_);
     std::map<std::string, bool> given;
     for (const FunctionConstant& constant : constants) given[constant.name] = values_.count(constant.index) != 0;
     const std::set<std::string> asked = lower_questions(given);
@@ -286,7 +289,11 @@ class Lowering {
       } else if (ends) {
         if (!initialised) edits_.push_back({token.begin, token.begin, " = upgc_any()"});
         initialised = false;
-        if (syntax_.at(i) == ";") return;
+        if (syntax_.at(i) != ";") continue;
+        // What follows has the columns that it had.
+        edits_.push_back({token.end, token.end, concat("\n#line ", token.line, " ", quoted(text_.name()), "\n",
+                                                       std::string(token.column, ' '))});
+        return;
       }
     }
   }
@@ -332,6 +339,8 @@ class Lowering {
 
   void lower_pragma(const Token& token) {
     const std::string_view line = text_.spelling(token);
+    // clang expands no macros in it when it only preprocesses.
+    if (keeps_spaces_ && line.find("unroll") != std::string_view::npos) return replace(token.begin, token.end, "");
     const size_t at = line.find("unroll(");
     if (at == std::string_view::npos || line.find("clang") != std::string_view::npos) return;
     const std::string_view argument = line.substr(at + 7, line.find(')') == std::string_view::npos ? 0 : line.find(')') - at - 7);

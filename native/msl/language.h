@@ -8,6 +8,8 @@
 #define __HAVE_SIMDGROUP_MATRIX__ 1
 
 #define METAL_FUNC inline __attribute__((always_inline))
+/// `coherent(system) device float*`: what other threads wrote is seen here anyway.
+#define coherent(scope)
 #define kernel static inline __attribute__((always_inline))
 #ifdef UPGC_STRICT
 #include "strict_language.h"

@@ -1,0 +1,1 @@
+export { checkMetal, checkRules, type CheckRule, type Finding } from './check.js';
