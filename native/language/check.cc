@@ -41,8 +41,9 @@ void add_refusal(const ProgramSpec& spec, const Error& error, Findings& findings
   const size_t advice = message.rfind("; ");
   const bool advises = advice != std::string::npos;
   const bool incomplete = message.find("without closing") != std::string::npos || is_clangs;
+  const char* const general = incomplete ? "complete it" : "write plain Metal, or compile on a Mac";
   findings.add(incomplete ? "incomplete" : "refused", at, message.substr(0, advice),
-               advises ? message.substr(advice + 2) : incomplete ? "complete it" : "write plain Metal, or compile on a Mac");
+               advises ? message.substr(advice + 2) : general);
 }
 
 /// All words of Metal's headers off Apple but those of comments.

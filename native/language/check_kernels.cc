@@ -23,10 +23,12 @@ const std::set<std::string_view> position_scalars = {"uint", "ushort", "unsigned
                                                      "uint32_t", "uint16_t"};
 
 bool is_unsupported_type(std::string_view word) {
-  static const std::set<std::string_view> types = {"sampler", "visible_function_table", "intersection_function_table",
-                                                   "acceleration_structure", "tensor"};
-  return word.rfind("texture", 0) == 0 || (word.rfind("depth", 0) == 0 && word.find("2d") != word.npos) ||
-         types.count(word) != 0;
+  static const std::set<std::string_view> types = {
+      "sampler", "texture1d", "texture1d_array", "texture2d", "texture2d_array", "texture2d_ms", "texture2d_ms_array",
+      "texture3d", "texturecube", "texturecube_array", "texture_buffer", "depth2d", "depth2d_array", "depth2d_ms",
+      "depth2d_ms_array", "depthcube", "depthcube_array", "visible_function_table", "intersection_function_table",
+      "acceleration_structure", "tensor"};
+  return types.count(word) != 0;
 }
 
 /// A parameter as far as the rules look at it.
@@ -168,9 +170,11 @@ class KernelRules {
                            " [[buffer(n)]]`, for a position an attribute like [[thread_position_in_grid]]"));
     else
       findings_.add("buffer-by-value", place_of(p),
-                    concat("parameter ", name_of(p), " has [[", p.kind->name, "]] but is neither pointer nor reference"),
+                    concat("parameter ", name_of(p), " has [[", p.kind->name,
+                           "]] but is neither pointer nor reference"),
                     p.kind->name == "buffer"
-                        ? concat("write `constant ", p.type, "& ", name_of(p), "` or `device ", p.type, "* ", name_of(p), "`")
+                        ? concat("write `constant ", p.type, "& ", name_of(p), "` or `device ", p.type, "* ",
+                                 name_of(p), "`")
                         : concat("write `threadgroup ", p.type, "* ", name_of(p), "`"));
   }
 
@@ -221,7 +225,8 @@ class KernelRules {
   }
 
   static bool is_plain_number(std::string_view type) {
-    static const std::set<std::string_view> types = {"signed", "signed int", "unsigned long", "unsigned char", "long long"};
+    static const std::set<std::string_view> types = {"signed", "signed int", "unsigned long", "unsigned char",
+                                                     "long long"};
     return types.count(type) != 0;
   }
 
@@ -258,7 +263,8 @@ class KernelRules {
     }
   }
 
-  /// "kernel function cannot have input declarations with 'thread_execution_width' and 'threads_per_simdgroup' attributes"
+  /// "kernel function cannot have input declarations with 'thread_execution_width' and 'threads_per_simdgroup'
+  /// attributes"
   void check_widths(const std::vector<Parameter>& parameters) {
     const Parameter* first = nullptr;
     for (const Parameter& p : parameters) {
@@ -280,8 +286,8 @@ class KernelRules {
       bytes += declared_bytes(i);
       if (bytes > max_threadgroup_bytes && before <= max_threadgroup_bytes)
         findings_.add("threadgroup-size", token(i),
-                      concat("with this the kernel declares ", bytes, " bytes of threadgroup memory; a threadgroup has ",
-                             max_threadgroup_bytes),
+                      concat("with this the kernel declares ", bytes,
+                             " bytes of threadgroup memory; a threadgroup has ", max_threadgroup_bytes),
                       "make the arrays smaller or reuse one for several purposes");
     }
   }
@@ -301,7 +307,10 @@ class KernelRules {
     return total;
   }
 
-  static uint64_t product(uint64_t a, uint64_t b) { return std::min(a, uint64_t(1) << 31) * std::min(b, uint64_t(1) << 31); }
+  static uint64_t product(uint64_t a, uint64_t b) {
+    constexpr uint64_t most = uint64_t(1) << 31;
+    return std::min(a, most) * std::min(b, most);
+  }
 
   uint64_t dimension(size_t open) const {
     const size_t close = syntax_.partner(open);
@@ -342,7 +351,8 @@ void check_function_constants(const Syntax& syntax, Findings& findings) {
       findings.add("function-constant", name,
                    in_constant ? concat(constant.type, " is no type for a function constant")
                                : concat("function constant ", constant.name, " is not in the address space constant"),
-                   concat("write `constant bool ", constant.name, " [[function_constant(n)]];`, or another scalar or vector"));
+                   concat("write `constant bool ", constant.name,
+                          " [[function_constant(n)]];`, or another scalar or vector"));
     const auto [other, is_new] = used.emplace(constant.index, constant.name);
     if (!is_new || constant.index > 65535)
       findings.add("function-constant-index", name,
@@ -357,8 +367,11 @@ const Token* first_unsupported(const Syntax& syntax) {
   for (const Declaration& d : syntax.declarations())
     if (d.kind == Declaration::function && (syntax.at(d.head) == "vertex" || syntax.at(d.head) == "fragment"))
       return &syntax.code()[d.head];
+  std::set<std::string_view> own;
+  for (const Scope& scope : syntax.scopes()) own.insert(scope.name);
   for (size_t i = 0; i < syntax.code().size(); i++)
-    if (is_unsupported_type(syntax.at(i)) && (syntax.at(i + 1) == "<" || syntax.is_word_at(i + 1)))
+    if (is_unsupported_type(syntax.at(i)) && (syntax.at(i + 1) == "<" || syntax.is_word_at(i + 1)) &&
+        own.count(syntax.at(i)) == 0)
       return &syntax.code()[i];
   for (const Attribute& attribute : syntax.attributes())
     if (is_unsupported_attribute(attribute.name)) return &attribute.at;

@@ -50,7 +50,8 @@ class LanguageRules {
     for (const Attribute& attribute : syntax_.attributes())
       if (!is_attribute(attribute.name) && !is_unsupported_attribute(attribute.name))
         findings_.add("attribute-unknown", attribute.at,
-                      concat("[[", attribute.name.substr(0, 80), "]] is no attribute of compute kernels that upgc knows"),
+                      concat("[[", attribute.name.substr(0, 80),
+                             "]] is no attribute of compute kernels that upgc knows"),
                       "look for a slip in its name, or remove it");
     for (const Declaration& declaration : syntax_.declarations()) check_declaration(declaration);
     for (size_t i = 0; i < syntax_.code().size(); i++) check_word(i);
@@ -84,21 +85,22 @@ class LanguageRules {
     const std::string_view pointee = at(pointer - 1);
     findings_.add("missing-address-space", token(pointer),
                   concat("the ", at(pointer) == "*" ? "pointer" : "reference", " of ", what, " names no address space"),
-                  concat("write `thread ", pointee, at(pointer), "`, or device, constant or threadgroup: what it points to "
-                                                                  "in memory"));
+                  concat("write `thread ", pointee, at(pointer),
+                         "`, or device, constant or threadgroup: what it points to in memory"));
   }
 
   /// A declaration that is no function, class or enumeration.
   void check_variable(const Declaration& d) {
     static const std::set<std::string_view> no_variables = {"using", "typedef", "static_assert", "struct", "class",
-                                                            "union", "enum", "namespace", "friend", "template", "extern",
-                                                            "public", "private", "protected", "kernel"};
+                                                            "union", "enum", "namespace", "friend", "template",
+                                                            "extern", "public", "private", "protected", "kernel"};
     if (syntax_.find_attribute("function_constant", d.begin, d.end) != nullptr) return;
     if (d.head != d.begin || no_variables.count(at(d.begin)) != 0 || d.parameters != nowhere) return;
     size_t name = nowhere, words = 0;
     bool constant = false, other_space = false;
     size_t i = d.begin;
-    for (; i < d.end && at(i) != "=" && at(i) != ";" && at(i) != "[" && at(i) != "{" && at(i) != ":"; i = syntax_.behind(i)) {
+    const auto ends = [&] { return at(i) == "=" || at(i) == ";" || at(i) == "[" || at(i) == "{" || at(i) == ":"; };
+    for (; i < d.end && !ends(); i = syntax_.behind(i)) {
       constant |= at(i) == "constant";
       other_space |= is_address_space(at(i)) && at(i) != "constant";
       if (syntax_.is_word_at(i)) name = i, words++;
@@ -111,10 +113,10 @@ class LanguageRules {
     const bool is_sampler = syntax_.spelled(d.begin, name).find("sampler") != std::string::npos;
     if (constant || is_sampler) return;
     findings_.add("program-variable", token(name),
-                  concat(at(name), " is declared outside of functions", other_space ? " in an address space that only a "
-                                                                                     "function or a buffer has" : "",
+                  concat(at(name), " is declared outside of functions",
+                         other_space ? " in an address space that only a function or a buffer has" : "",
                          " and is not constant"),
-                  concat("write `constant` before its type if it never changes; else give it to the kernel in a buffer"));
+                  "write `constant` before its type if it never changes; else give it to the kernel in a buffer");
   }
 
   // ---- Statements
@@ -139,7 +141,8 @@ class LanguageRules {
                     "declare it in the kernel and give a `threadgroup` pointer to it");
     for (size_t j = i + 1; j < function.end && at(j) != ";"; j = syntax_.behind(j))
       if (at(j) == "=" || (at(j) == "{" && j > i + 2)) {
-        findings_.add("threadgroup-initialiser", token(j), "a variable in threadgroup memory is initialised by no thread or by all of them at once",
+        findings_.add("threadgroup-initialiser", token(j),
+                      "a variable in threadgroup memory is initialised by no thread or by all of them at once",
                       "let one thread write the value, then call threadgroup_barrier(mem_flags::mem_threadgroup)");
         return;
       }
@@ -147,7 +150,8 @@ class LanguageRules {
 
   void check_static(size_t i) {
     for (size_t j = i; j < syntax_.code().size() && at(j) != ";" && at(j) != "=" && at(j) != "{"; j = syntax_.behind(j))
-      if (at(j) == "const" || at(j) == "constexpr" || at(j) == "constant" || at(j) == "(" || (at(j) == "static" && j > i))
+      if (at(j) == "const" || at(j) == "constexpr" || at(j) == "constant" || at(j) == "(" ||
+          (at(j) == "static" && j > i))
         return;
     findings_.add("static-variable", token(i), "a function has no variable that outlives its call",
                   "keep the value in a buffer, or write `static constant` if it never changes");
@@ -203,7 +207,8 @@ class LanguageRules {
     check_keyword(i, word);
     check_type_word(i, word);
     if (word == "std" && at(i + 1) == "::")
-      findings_.add("std-name", token(i), concat("std::", at(i + 2), " does not exist: Metal has no C++ standard library"),
+      findings_.add("std-name", token(i),
+                    concat("std::", at(i + 2), " does not exist: Metal has no C++ standard library"),
                     concat("use metal::", at(i + 2), " if Metal's library has it"));
     check_reserved(i, word);
     check_atomics(i, word);
@@ -236,7 +241,8 @@ class LanguageRules {
     if (is_double)
       findings_.add("wide-type", token(i), concat(at(i - 1) == "long" ? "long " : "", word, " is no type of Metal"),
                     "use float; for more precision keep a second float with the rest");
-    if (is_long_long) findings_.add("wide-type", token(i), "long long is no type of Metal", "use long or ulong: they have 64 bits");
+    if (is_long_long)
+      findings_.add("wide-type", token(i), "long long is no type of Metal", "use long or ulong: they have 64 bits");
   }
 
   /// Keywords of Metal, and only of Metal, as names of variables.
@@ -263,16 +269,19 @@ class LanguageRules {
         "atomic_long", "atomic_size_t", "atomic_flag"};
     static const std::set<std::string_view> no_parts = {"char", "uchar", "short", "ushort", "half", "bfloat", "long",
                                                         "int8_t", "uint8_t", "int16_t", "uint16_t", "int64_t"};
-    const bool named = no_types.count(word) != 0 && declared_.count(word) == 0 && classes_.count(std::string(word)) == 0;
+    const bool named = no_types.count(word) != 0 && classes_.count(std::string(word)) == 0;
+    const std::string_view part = at(i + 2);
     const bool of_part = (word == "atomic" || word == "_atomic") && at(i + 1) == "<" && at(i + 3) == ">" &&
-                         (no_parts.count(at(i + 2)) != 0 || (is_number_type(at(i + 2)) && component_count(at(i + 2)) > 1));
+                         (no_parts.count(part) != 0 || component_count(part) > 1);
     if (named || of_part)
-      findings_.add("atomic-type", token(i), concat(syntax_.spelled(i, of_part ? i + 4 : i + 1), " is no type of Metal"),
+      findings_.add("atomic-type", token(i),
+                    concat(syntax_.spelled(i, of_part ? i + 4 : i + 1), " is no type of Metal"),
                     "use atomic_int, atomic_uint, atomic_bool, atomic_float or atomic_ulong");
     static const std::set<std::string_view> calls = {
-        "atomic_load", "atomic_store", "atomic_exchange", "atomic_compare_exchange_weak", "atomic_compare_exchange_strong",
-        "atomic_compare_exchange_strong_explicit", "atomic_fetch_add", "atomic_fetch_sub", "atomic_fetch_and",
-        "atomic_fetch_or", "atomic_fetch_xor", "atomic_fetch_min", "atomic_fetch_max"};
+        "atomic_load", "atomic_store", "atomic_exchange", "atomic_compare_exchange_weak",
+        "atomic_compare_exchange_strong", "atomic_compare_exchange_strong_explicit", "atomic_fetch_add",
+        "atomic_fetch_sub", "atomic_fetch_and", "atomic_fetch_or", "atomic_fetch_xor", "atomic_fetch_min",
+        "atomic_fetch_max"};
     if (calls.count(word) != 0 && at(i + 1) == "(" && declared_.count(word) == 0) {
       const bool strong = word.find("strong") != word.npos;
       findings_.add("atomic-call", token(i), concat(word, " does not exist in Metal"),
@@ -389,12 +398,12 @@ class LanguageRules {
 
 bool is_unsupported_attribute(std::string_view name) {
   static const std::set<std::string_view> names = {
-      "texture",   "sampler",       "id",          "stage_in",   "attribute",         "vertex",      "fragment",
-      "position",  "vertex_id",     "instance_id", "base_vertex", "base_instance",    "color",       "depth",
-      "user",      "point_size",    "point_coord", "front_facing", "early_fragment_tests", "flat",   "patch",
-      "sample_id", "sample_mask",   "visible",     "stitchable", "intersection",      "payload",     "raster_order_group",
-      "mesh",      "object",        "primitive_id", "viewport_array_index", "render_target_array_index", "clip_distance",
-      "barycentric_coord", "center_perspective", "center_no_perspective", "invariant", "imageblock_data", "dynamic_libraries"};
+      "texture", "sampler", "id", "stage_in", "attribute", "vertex", "fragment", "position", "vertex_id", "instance_id",
+      "base_vertex", "base_instance", "color", "depth", "user", "point_size", "point_coord", "front_facing", "flat",
+      "early_fragment_tests", "patch", "sample_id", "sample_mask", "visible", "stitchable", "intersection", "payload",
+      "raster_order_group", "mesh", "object", "primitive_id", "viewport_array_index", "render_target_array_index",
+      "clip_distance", "barycentric_coord", "center_perspective", "center_no_perspective", "invariant",
+      "imageblock_data"};
   return names.count(name) != 0;
 }
 
@@ -420,7 +429,8 @@ std::set<std::string_view> template_types(const Syntax& syntax) {
   return names;
 }
 
-size_t pointer_without_space(const Syntax& syntax, const std::set<std::string_view>& dependent, size_t begin, size_t end) {
+size_t pointer_without_space(const Syntax& syntax, const std::set<std::string_view>& dependent, size_t begin,
+                             size_t end) {
   std::string_view type;
   bool has_space = false;
   for (size_t i = begin; i < end;) {

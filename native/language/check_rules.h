@@ -27,7 +27,8 @@ unsigned component_count(std::string_view type);
 uint64_t size_of_number(std::string_view type);
 /// The pointer or reference in [begin, end), a type with or without a name, that names no address space; `nowhere`
 /// when each does, and when it points to what only a template argument tells.
-size_t pointer_without_space(const Syntax& syntax, const std::set<std::string_view>& dependent, size_t begin, size_t end);
+size_t pointer_without_space(const Syntax& syntax, const std::set<std::string_view>& dependent, size_t begin,
+                             size_t end);
 /// The names of type parameters of templates.
 std::set<std::string_view> template_types(const Syntax& syntax);
 

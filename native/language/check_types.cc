@@ -63,7 +63,8 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 std::string space_of(const std::string& type) {
   const size_t end = std::min({type.find('*'), type.find('&'), type.size()});
   const std::string pointee = type.substr(0, end);
-  for (const char* space : {"__global_device", "__global_host", "__global", "__local", "__private", "__generic", "__constant"})
+  for (const char* space : {"__global_device", "__global_host", "__global", "__local", "__private", "__generic",
+                            "__constant"})
     if (contains(pointee, space)) return space;
   return "";
 }
@@ -76,9 +77,11 @@ struct Conversion {
 std::optional<Conversion> conversion_of(const std::string& message) {
   std::vector<std::string> parts = quoted_parts(message);
   // `(aka '...')` behind a type says it again.
-  const auto is_said_again = [&](const std::string& part) { return contains(message, ("(aka '" + part + "')").c_str()); };
+  const auto is_said_again = [&](const std::string& part) {
+    return contains(message, concat("(aka '", part, "')").c_str());
+  };
   parts.erase(std::remove_if(parts.begin(), parts.end(), is_said_again), parts.end());
-  if (message.rfind("candidate", 0) == 0 && contains(message, "cannot pass pointer to address space") && parts.size() >= 2)
+  if (contains(message, "cannot pass pointer to address space") && parts.size() >= 2)
     return Conversion{parts[0] + " *", parts[1] + " *"};
   const bool target_first = contains(message, "cannot initialize") || contains(message, "binding reference") ||
                             contains(message, "could not bind") || contains(message, "does not match adjusted type");
@@ -96,7 +99,8 @@ std::optional<Conversion> conversion_of(const std::string& message) {
 bool is_fine(const Conversion& conversion) {
   const std::string from = space_of(conversion.from), to = space_of(conversion.to);
   // Variables of the program are in __global and other constant memory in __global_host; the headers have __generic.
-  return from == "__generic" || to == "__generic" || from == "__constant" || (from == "__global" && to == "__global_host");
+  return from == "__generic" || to == "__generic" || from == "__constant" ||
+         (from == "__global" && to == "__global_host");
 }
 
 /// What a type is in, for the reader: `device float *`.
@@ -122,8 +126,9 @@ class TypeCheck {
   // ---- Running clang
 
   std::string unit(AddressSpaces spaces) const {
-    std::string result = concat(swizzle_list(syntax_.text()), "#include <msl.h>\n#line 1 ", quoted(spec_.source_name), "\n",
-                                lower(syntax_, all_ones(), spaces), "\n#line 1 ", quoted(kernel_table), "\n");
+    std::string result = concat(swizzle_list(syntax_.text()), "#include <msl.h>\n#line 1 ",
+                                quoted(spec_.source_name), "\n", lower(syntax_, all_ones(), spaces), "\n#line 1 ",
+                                quoted(kernel_table), "\n");
     size_t number = 0;
     for (const KernelEntry& entry : find_kernels(syntax_)) {
       if (entry.template_arguments.empty()) continue;
@@ -152,8 +157,9 @@ class TypeCheck {
     // Extensions that Metal has in the language.
     const char* const extensions = "-cl-ext=+cl_khr_fp16,+cl_khr_fp64,+__opencl_c_fp64,+__cl_clang_function_pointers,"
                                    "+__cl_clang_variadic_functions,+__cl_clang_bitfields";
-    result.insert(result.end(), {"-x", "clcpp", "-cl-std=clc++2021", "-cl-single-precision-constant", "-cl-no-stdinc", "-target", "x86_64-linux-gnu",
-                                 "-Xclang", extensions, "-DUPGC_STRICT", "-DUPGC_SIMD_WIDTH=1"});
+    result.insert(result.end(), {"-x", "clcpp", "-cl-std=clc++2021", "-cl-single-precision-constant", "-cl-no-stdinc",
+                                 "-target", "x86_64-linux-gnu", "-Xclang", extensions, "-DUPGC_STRICT",
+                                 "-DUPGC_SIMD_WIDTH=1"});
     return result;
   }
 
@@ -168,7 +174,8 @@ class TypeCheck {
     environment["TMPDIR"] = temporary.path;
     const ProcessResult run = run_process(arguments, environment, compile_seconds);
     if (run.timed_out)
-      throw Error(code::compile, concat(spec_.source_name, ": checking types took longer than ", compile_seconds, " s"));
+      throw Error(code::compile,
+                  concat(spec_.source_name, ": checking types took longer than ", compile_seconds, " s"));
     std::vector<Diagnostic> found = parse(run.output);
     if (run.status != 0 && found.empty() && !contains(run.output, kernel_table))
       throw Error(code::compile, concat("clang cannot check the types of ", spec_.source_name, ":\n", run.start_error,
@@ -231,11 +238,12 @@ class TypeCheck {
       return;
     }
     // The last is about functions of the library, not all of which are constexpr here.
-    if (contains(message, "__generic") || contains(message, "address space") || contains(message, "constant expression"))
-      return;
+    for (const char* part : {"__generic", "address space", "constant expression"})
+      if (contains(message, part)) return;
     if (!is_confirmed(diagnostic.line)) return;
     if (contains(message, "cannot assign to") && contains(message, "const"))
-      return add("read-only", diagnostic, in_metal(message), "write to device, threadgroup or thread memory that is not const");
+      return add("read-only", diagnostic, in_metal(message),
+                 "write to device, threadgroup or thread memory that is not const");
     if (contains(message, "did you mean 'metal::"))
       return add("missing-using", diagnostic, in_metal(message.substr(0, message.find("; did"))),
                  concat("write ", quoted_parts(message).back(), ", or `using namespace metal;` behind the #include"));
@@ -261,7 +269,8 @@ class TypeCheck {
         concat("`", type_for_reader(conversion.from), "` cannot become `", type_for_reader(conversion.to), "`", call),
         is_call ? concat("copy what it points to into ", to, "memory, or give the function an overload for ",
                          in_metal(space_of(conversion.from)), " memory")
-                : concat("declare the pointer with ", in_metal(space_of(conversion.from)), ", or copy what it points to"));
+                : concat("declare the pointer with ", in_metal(space_of(conversion.from)),
+                         ", or copy what it points to"));
   }
 
   void report_ambiguity(const Diagnostic& diagnostic) {
@@ -272,7 +281,8 @@ class TypeCheck {
         types = concat(" of ", in_metal(note.substr(at)));
     }
     const std::vector<std::string> parts = quoted_parts(diagnostic.message);
-    add("ambiguous-call", diagnostic, concat("the call of ", parts.empty() ? "this function" : parts[0], types, " is ambiguous"),
+    add("ambiguous-call", diagnostic,
+        concat("the call of ", parts.empty() ? "this function" : parts[0], types, " is ambiguous"),
         "convert the operands to one type, like half(x)");
   }
 

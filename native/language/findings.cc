@@ -21,10 +21,12 @@ const std::vector<Rule>& check_rules() {
       {"index-range", error, "indices of buffers and of threadgroup memory are at most 30"},
       {"index-duplicate", error, "no two parameters of a kernel have one index"},
       {"position-type", error, "a thread position is a uint or ushort, or a vector of them where it has axes"},
-      // "expecting input declarations with either all scalar types or all vector types with the same number of elements"
+      // "expecting input declarations with either all scalar types or all vector types with the same number of
+      // elements"
       {"position-sizes", error, "positions that have axes are all scalars or all vectors of one size"},
       {"max-threads", error, "a threadgroup has 1 to 1024 threads"},
-      {"function-constant", error, "a function constant is `constant T name [[function_constant(n)]];`, T a scalar or vector"},
+      {"function-constant", error,
+       "a function constant is `constant T name [[function_constant(n)]];`, T a scalar or vector"},
       {"function-constant-index", error, "no two function constants have one index; it is at most 65535"},
       // Address spaces: MSL, "Address Spaces".
       // "pointer type must have explicit address space qualifier"; Metal 4.1 was the first with another default.
@@ -32,14 +34,17 @@ const std::vector<Rule>& check_rules() {
       {"address-space", error, "a pointer or reference into one address space does not become one into another"},
       {"read-only", error, "what is const or constant is not written"},
       {"threadgroup-variable", error, "variables in threadgroup memory are declared in kernels"},
-      {"threadgroup-initialiser", warning, "variables in threadgroup memory have no initialiser: every thread would write it"},
+      // Apple's compiler takes one, public kernels show; its specification does not say what happens.
+      {"threadgroup-initialiser", warning,
+       "variables in threadgroup memory have no initialiser, whose writes would race"},
       // The limit of every GPU family in Apple's Metal Feature Set Tables.
       {"threadgroup-size", error, "the threadgroup memory that a kernel declares is at most 32 KB"},
       // "program scope variable must reside in constant address space"
       {"program-variable", error, "variables outside of functions are constant"},
       {"static-variable", error, "a function has no static variable that can change"},
       // The language: MSL, "Restrictions", "Scalar Data Types" and "Atomic Functions".
-      {"keyword", error, "Metal has no goto, virtual, register, exceptions, heap, run-time types, assembly or thread_local"},
+      {"keyword", error,
+       "Metal has no goto, virtual, register, exceptions, heap, run-time types, assembly or thread_local"},
       {"reserved-name", error, "a keyword of Metal is no name"},
       {"recursion", error, "no function calls itself, not by way of others either"},
       // "lambda expressions are not supported in Metal" up to macOS 14; newer compilers take them.
@@ -51,7 +56,7 @@ const std::vector<Rule>& check_rules() {
       {"memory-order", error, "atomic operations other than fences take memory_order_relaxed"},
       {"atomic-type", error, "Metal has atomics of int, uint, bool, float and ulong"},
       {"atomic-call", error, "atomic functions are those whose names end in _explicit"},
-      // MTLCompileOptions.fastMathEnabled is true by default: the compiler may take it that there is no NaN or infinity.
+      // MTLCompileOptions.fastMathEnabled is true by default: to the compiler there is no NaN and no infinity.
       {"fast-math", warning, "under fast math, Metal's default, isnan, isinf and isfinite may always give one answer"},
       // What compiling as C++ with address spaces finds.
       {"ambiguous-call", error, "operands of min, max, clamp and their like have one type"},

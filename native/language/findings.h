@@ -8,8 +8,8 @@
 
 namespace upgc {
 
-/// A reason for which Apple's compiler or run time refuses a text that a C++ compiler takes; or, where it is no error, a
-/// trap that a text can know.
+/// A reason for which Apple's compiler or run time refuses a text that a C++ compiler takes; or, where it is no error,
+/// a trap that a text shows.
 struct Rule {
   const char* id;
   bool is_error;

@@ -147,7 +147,8 @@ class Lowering {
     // A constructor is none for const objects.
     if (keeps_spaces_ && syntax_.at(f.parameters - 1) == syntax_.scopes()[f.scope].name) return result + ")";
     for (size_t i = close + 1; i < f.body && syntax_.at(i) != ":" && syntax_.at(i) != "->"; i++)
-      if (syntax_.at(i) == "const" || (syntax_.at(i) == "constant" && syntax_.at(i - 1) == ")")) return result + ") const";
+      if (syntax_.at(i) == "const" || (syntax_.at(i) == "constant" && syntax_.at(i - 1) == ")"))
+        return result + ") const";
     return result + ")";
   }
 

@@ -20,9 +20,9 @@ using ConstantValues = std::map<uint64_t, double>;
 ///     where there is one.
 /// UPGC_COMPILE for what cannot be said in C++.
 ///
-/// For the strict check (check.h) address spaces are kept. Then variables in threadgroup memory become references, function
-/// constants become 1, `constant` before a variable becomes what native/msl/strict_language.h defines, and only the address
-/// space of a method's object is dropped. Columns stay where they were, but within a declaration that became longer.
+/// For the strict check (check.h) address spaces are kept. Then variables in threadgroup memory become references,
+/// function constants become 1, `constant` before a variable becomes what native/msl/strict_language.h defines, and
+/// only the address space of a method's object is dropped. Columns stay but within a declaration that became longer.
 enum class AddressSpaces { erased, kept };
 std::string lower(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces = AddressSpaces::erased);
 

@@ -1,5 +1,5 @@
-// Address spaces under the strict check. Each of OpenCL's converts to no other but `generic`, which is what pointers and
-// references without an address space have in the headers; the check passes over errors that name it.
+// Address spaces under the strict check. Each of OpenCL's converts to no other but `generic`, which is what pointers
+// and references without an address space have in the headers; the check passes over errors that name it.
 #pragma once
 
 #define device __attribute__((opencl_global_device))
