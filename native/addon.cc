@@ -5,6 +5,7 @@
 #include "device.h"
 #include "error.h"
 #include "language/admit.h"
+#include "language/check.h"
 #include "language/preprocess.h"
 #include "language/reflect.h"
 #include "parse_spec.h"
@@ -337,6 +338,58 @@ Napi::Value inspect_kernels(const Napi::CallbackInfo& info) {
   });
 }
 
+/// `checkKernels` of NativeAddon.
+class Check : public Task {
+ public:
+  Check(Napi::Env env, ProgramSpec spec) : Task(env), spec_(std::move(spec)) {}
+
+ private:
+  void work() override {
+    check_paths(spec_);
+    findings_ = check_kernels(spec_);
+  }
+
+  Napi::Value result() override {
+    Napi::Array array = Napi::Array::New(Env(), findings_.size());
+    for (size_t i = 0; i < findings_.size(); i++) {
+      const Finding& finding = findings_[i];
+      Napi::Object object = Napi::Object::New(Env());
+      object.Set("rule", finding.rule->id);
+      object.Set("severity", finding.rule->is_error ? "error" : "warning");
+      object.Set("message", finding.message);
+      object.Set("fix", finding.fix);
+      object.Set("line", double(finding.line));
+      object.Set("column", double(finding.column));
+      object.Set("length", double(finding.length));
+      array.Set(uint32_t(i), object);
+    }
+    return array;
+  }
+
+  ProgramSpec spec_;
+  std::vector<Finding> findings_;
+};
+
+Napi::Value check_text(const Napi::CallbackInfo& info) {
+  return promised(info.Env(), [&]() -> Napi::Value {
+    auto* check = new Check(info.Env(), parse_inspection(info[0], info[1], info[2]));
+    check->Queue();
+    return check->promise();
+  });
+}
+
+Napi::Value list_rules(const Napi::CallbackInfo& info) {
+  Napi::Array array = Napi::Array::New(info.Env());
+  for (const Rule& rule : check_rules()) {
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("id", rule.id);
+    object.Set("severity", rule.is_error ? "error" : "warning");
+    object.Set("doc", rule.doc);
+    array.Set(array.Length(), object);
+  }
+  return array;
+}
+
 Napi::Value list_devices(const Napi::CallbackInfo& info) {
   Napi::Array names = Napi::Array::New(info.Env());
   for (const Device* device : devices()) names.Set(names.Length(), device->name());
@@ -348,6 +401,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("devices", Napi::Function::New(env, list_devices, "devices"));
   exports.Set("createProgram", Napi::Function::New(env, create_program, "createProgram"));
   exports.Set("inspectKernels", Napi::Function::New(env, inspect_kernels, "inspectKernels"));
+  exports.Set("checkKernels", Napi::Function::New(env, check_text, "checkKernels"));
+  exports.Set("checkRules", Napi::Function::New(env, list_rules, "checkRules"));
   return exports;
 }
 

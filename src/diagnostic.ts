@@ -58,15 +58,33 @@ export function renderError(error: unknown, cwd = process.cwd()): string {
   if (!(error instanceof Diagnostic)) {
     return `internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
   }
-  const { span, within, notes = [] } = error.detail;
   const label =
     error instanceof CompilerBug ? 'bug in upgc' : error instanceof Unsupported ? 'unsupported' : 'error';
-  const lines = [`${label}: ${error.message}`];
+  const { span } = error.detail;
+  return render(`${label}: ${error.message}`, error.detail, span && sourceLine(span), cwd);
+}
+
+/** Renders something found in a text whose line `source` holds it, in the same form. */
+export function renderFinding(
+  { severity, rule, message, fix }: { readonly [part in 'severity' | 'rule' | 'message' | 'fix']: string },
+  span: Span,
+  source: string | undefined,
+  cwd = process.cwd(),
+): string {
+  return render(`${severity}: ${message} [${rule}]`, { span, notes: [fix] }, source, cwd);
+}
+
+function render(
+  heading: string,
+  { span, within, notes = [] }: DiagnosticDetail,
+  source: string | undefined,
+  cwd: string,
+): string {
+  const lines = [heading];
   let margin = '';
   if (span) {
     margin = ' '.repeat(String(span.line).length);
     lines.push(`${margin} ┌─ ${formatSpan(span, cwd)}`);
-    const source = sourceLine(span);
     const place = within === undefined ? '' : ` in ${within}`;
     if (source !== undefined) {
       const lead = source.length - source.trimStart().length;

@@ -39,7 +39,7 @@ const allowed: { readonly [part: string]: readonly string[] } = {
   codegen: ['passes', 'ir', 'runtime/plan.ts'],
   weights: ['ir'],
   runtime: [],
-  'metal-cpu': ['runtime/addon.ts', 'runtime/native.ts'],
+  'metal-cpu': ['runtime'],
   'build-folder.ts': ['codegen', 'ir', 'weights', 'runtime/plan.ts'],
   'compiler.ts': ['build-folder.ts', 'codegen', 'passes', 'ir', 'weights', 'runtime/plan.ts'],
   'index.ts': ['ir', 'compiler.ts', 'runtime'],

@@ -90,8 +90,7 @@ class Admission {
 
   void check_word(size_t i) const {
     const std::string_view word = at(i);
-    const auto refused = refused_words.find(word);
-    if (refused != refused_words.end()) text_.refuse(tokens_[i], concat("`", word, "` ", refused->second));
+    if (const char* why = why_not_metal(word)) text_.refuse(tokens_[i], concat("`", word, "` ", why));
     if (word.rfind("upgc", 0) == 0 || word.rfind("UPGC", 0) == 0)
       text_.refuse(tokens_[i], concat("`", word, "` is reserved: names that begin with upgc belong to the runtime; "
                                                  "give it another name"));
@@ -120,6 +119,11 @@ class Admission {
 };
 
 }  // namespace
+
+const char* why_not_metal(std::string_view word) {
+  const auto refused = refused_words.find(word);
+  return refused == refused_words.end() ? nullptr : refused->second;
+}
 
 void admit(const MetalText& text, const Syntax& syntax) {
   for (const Attribute& attribute : syntax.attributes())

@@ -4,6 +4,9 @@
 
 namespace upgc {
 
+/// Why this keyword of C++ is refused and what to do; nullptr when it is not.
+const char* why_not_metal(std::string_view word);
+
 /// Refuses what is not Metal and could reach beyond a kernel: UPGC_COMPILE with the place and what to do. The text is
 /// compiled to native code, so this is what keeps an ordinary mistake or a crude attack out of the process. It is no
 /// sandbox: a kernel that writes out of bounds is native code that writes out of bounds.

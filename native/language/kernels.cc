@@ -31,13 +31,6 @@ std::string host_name(const Syntax& syntax, const Attribute& attribute) {
   return name;
 }
 
-bool makes_kernel(const Syntax& syntax, size_t begin, size_t end) {
-  if (syntax.find_attribute("kernel", begin, end) != nullptr) return true;
-  for (size_t i = begin; i < end; i++)
-    if (syntax.at(i) == "kernel") return true;
-  return false;
-}
-
 /// The function that an explicit instantiation names: [begin, end) of the code.
 std::pair<size_t, size_t> instantiated_function(const Syntax& syntax, const Declaration& declaration) {
   static const std::set<std::string_view> specifiers = {"kernel", "static", "inline", "typename", "const", "METAL_FUNC"};
@@ -274,9 +267,16 @@ std::optional<int64_t> look_up(void* context, const std::string& name, int depth
 
 }  // namespace
 
+bool makes_kernel(const Syntax& syntax, size_t begin, size_t end) {
+  if (syntax.find_attribute("kernel", begin, end) != nullptr) return true;
+  for (size_t i = begin; i < end; i++)
+    if (syntax.at(i) == "kernel") return true;
+  return false;
+}
+
 std::vector<KernelEntry> find_kernels(const Syntax& syntax) { return KernelList(syntax).find(); }
 
-std::vector<FunctionConstant> find_function_constants(const Syntax& syntax) {
+std::vector<FunctionConstant> find_function_constants(const Syntax& syntax, bool pass_others) {
   const Constants constants(syntax);
   std::vector<FunctionConstant> result;
   const std::vector<Declaration>& declarations = syntax.declarations();
@@ -288,6 +288,7 @@ std::vector<FunctionConstant> find_function_constants(const Syntax& syntax) {
     const bool declared = d < declarations.size() && declarations[d].kind == Declaration::other &&
                           declarations[d].begin < attribute.position && syntax.at(attribute.position) == ";" &&
                           syntax.is_word_at(attribute.position - 1);
+    if (!declared && pass_others) continue;
     if (!declared)
       syntax.text().refuse(attribute.at,
                            "function_constant is supported on `constant T name [[function_constant(n)]];` only; "

@@ -24,6 +24,9 @@ struct KernelEntry {
   std::string type = "";
 };
 
+/// Whether the words or attributes in [begin, end) of the code make a function a kernel.
+bool makes_kernel(const Syntax& syntax, size_t begin, size_t end);
+
 /// The kernels of a text in its order. UPGC_COMPILE when two have one name.
 std::vector<KernelEntry> find_kernels(const Syntax& syntax);
 
@@ -36,7 +39,8 @@ struct FunctionConstant {
   size_t declaration;
 };
 
-std::vector<FunctionConstant> find_function_constants(const Syntax& syntax);
+/// UPGC_COMPILE for one elsewhere than on such a declaration, or with `pass_others` none of those.
+std::vector<FunctionConstant> find_function_constants(const Syntax& syntax, bool pass_others = false);
 
 /// Values of names that are known when the text is compiled.
 class Constants {

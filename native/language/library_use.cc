@@ -30,6 +30,7 @@ bool needs(const Part& part, std::string_view word) {
   return false;
 }
 
+/// Whether `word` selects 2 to 4 components of a vector, out of xyzw or rgba.
 bool is_swizzle(std::string_view word) {
   return word.size() >= 2 && word.size() <= 4 &&
          (word.find_first_not_of("xyzw") == std::string_view::npos ||

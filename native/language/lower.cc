@@ -35,19 +35,23 @@ std::string unreserved(std::string_view name) {
 
 class Lowering {
  public:
-  Lowering(const Syntax& syntax, const ConstantValues& values)
-      : syntax_(syntax), text_(syntax.text()), source_(text_.text()), values_(values) {}
+  Lowering(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces)
+      : syntax_(syntax), text_(syntax.text()), source_(text_.text()), values_(values),
+        keeps_spaces_(spaces == AddressSpaces::kept) {}
 
   std::string result() {
-    strip_attributes();
     drop_instantiations();
     drop_doubles();
+    // Before the attributes: of two edits in one place the first is made.
     give_function_constants();
+    strip_attributes();
     const std::set<std::string_view> reserved = own_reserved_names(syntax_);
     for (size_t i = 0; i < syntax_.code().size(); i++) {
+      const Token& token = syntax_.code()[i];
       if (syntax_.at(i) == "threadgroup") lower_threadgroup(i);
-      if (reserved.count(syntax_.at(i)) != 0) edits_.push_back({syntax_.code()[i].begin, syntax_.code()[i].end, unreserved(syntax_.at(i))});
-      if (syntax_.code()[i].kind == TokenKind::number) lower_number(syntax_.code()[i]);
+      if (syntax_.at(i) == "constant" && keeps_spaces_) keep_constant(i);
+      if (reserved.count(syntax_.at(i)) != 0) edits_.push_back({token.begin, token.end, unreserved(syntax_.at(i))});
+      if (token.kind == TokenKind::number) lower_number(token);
     }
     for (const Token& token : text_.tokens())
       if (token.kind == TokenKind::directive) lower_pragma(token);
@@ -156,14 +160,18 @@ class Lowering {
     return concat(scope, " ", key);
   }
 
-  /// What C++ tells functions apart by.
+  /// What C++ tells functions apart by; where address spaces are kept, but for that of the object of a method.
   std::string signature(const Declaration& f) const {
-    std::string result = concat(scope_key(f.scope), " ", erased(f.begin, f.parameters), "(");
     const size_t close = syntax_.partner(f.parameters);
-    for (const auto& [begin, end] : syntax_.split(f.parameters + 1, close))
+    std::string result = concat(scope_key(f.scope), " ", erased(f.begin, f.parameters), "(");
+    if (keeps_spaces_) result += syntax_.spelled(f.parameters, close);
+    else for (const auto& [begin, end] : syntax_.split(f.parameters + 1, close))
       result += erased_parameter(begin, end) + ", ";
-    for (size_t i = close + 1; i < f.body && !makes_object(f) && syntax_.at(i) != ":" && syntax_.at(i) != "->"; i++)
-      if (syntax_.at(i) == "const" || (syntax_.at(i) == "constant" && syntax_.at(i - 1) == ")")) return result + ") const";
+    // A constructor is none for const objects.
+    if (makes_object(f)) return result + ")";
+    for (size_t i = close + 1; i < f.body && syntax_.at(i) != ":" && syntax_.at(i) != "->"; i++)
+      if (syntax_.at(i) == "const" || (syntax_.at(i) == "constant" && syntax_.at(i - 1) == ")"))
+        return result + ") const";
     return result + ")";
   }
 
@@ -180,6 +188,10 @@ class Lowering {
       lower_method_qualifier(f);
       const auto [first, is_new] = seen.emplace(signature(f), &f);
       if (is_new || !(mentions_address_space(f) || mentions_address_space(*first->second))) continue;
+      if (keeps_spaces_) {
+        if (syntax_.scopes()[f.scope].is_class) drop(f.begin, f.end);
+        continue;
+      }
       const Token& name = syntax_.code()[f.parameters - 1];
       const size_t first_line = syntax_.code()[first->second->parameters - 1].line;
       if (erased_definition(f) != erased_definition(*first->second))
@@ -203,7 +215,9 @@ class Lowering {
   /// `f() const constant {` would be const twice, and a constructor cannot be const at all.
   void lower_method_qualifier(const Declaration& f) {
     for (size_t i = syntax_.partner(f.parameters) + 1; i < f.body && syntax_.at(i) != ":"; i++) {
-      if (syntax_.at(i) != "constant") continue;
+      if (keeps_spaces_ && is_address_space(syntax_.at(i)))
+        replace(syntax_.code()[i].begin, syntax_.code()[i].end, "");
+      if (syntax_.at(i) != "constant" || keeps_spaces_) continue;
       if (syntax_.at(i - 1) == "const" || syntax_.at(i + 1) == "const" || makes_object(f))
         replace(syntax_.code()[i].begin, syntax_.code()[i].end, "");
     }
@@ -212,7 +226,7 @@ class Lowering {
   // ---- Function constants
 
   void give_function_constants() {
-    const std::vector<FunctionConstant> constants = find_function_constants(syntax_);
+    const std::vector<FunctionConstant> constants = find_function_constants(syntax_, keeps_spaces_);
     std::map<std::string, bool> given;
     for (const FunctionConstant& constant : constants) given[constant.name] = values_.count(constant.index) != 0;
     const std::set<std::string> asked = lower_questions(given);
@@ -220,6 +234,10 @@ class Lowering {
       const auto value = values_.find(constant.index);
       const size_t end = syntax_.declarations()[constant.declaration].end - 1;
       const Token& name = syntax_.code()[end - 1];
+      if (keeps_spaces_) {
+        replace(name.end, syntax_.code()[end].begin, concat(" = ", constant.type, "(1)"));
+        continue;
+      }
       if (value == values_.end() && asked.count(constant.name) == 0)
         text_.refuse(name, concat("function constant ", constant.name, " (", constant.index,
                                   ") has no value; give one, or ask is_function_constant_defined(", constant.name, ")"));
@@ -273,32 +291,9 @@ class Lowering {
 
   // ---- Variables, numbers, pragmas
 
-  /// Whether the declaration behind the word at `i` makes a variable, not a pointer or reference to one.
-  bool declares_variable(size_t i) const {
-    for (i++; i < syntax_.code().size(); i = syntax_.behind(i)) {
-      const std::string_view token = syntax_.at(i);
-      if (token == "*" || token == "&") return false;
-      if (token == "(" && syntax_.at(i - 1) != "alignas") return false;
-      if (token == ";" || token == "=" || token == "[" || token == "," || token == "{") return true;
-    }
-    return false;
-  }
-
-  /// Whether a statement starts at `i`, or before words that may come first.
-  bool starts_statement(size_t i) const {
-    while (i > 0) {
-      const std::string_view before = syntax_.at(i - 1);
-      if (before == "const" || before == "volatile") i--;
-      else if (before == ")" && syntax_.partner(i - 1) != nowhere && syntax_.partner(i - 1) > 0 &&
-               syntax_.at(syntax_.partner(i - 1) - 1) == "alignas")
-        i = syntax_.partner(i - 1) - 1;
-      else return before == ";" || before == "{" || before == "}" || before == ":";
-    }
-    return true;
-  }
-
   void lower_threadgroup(size_t i) {
-    if (!starts_statement(i) || !declares_variable(i)) return;
+    if (!syntax_.starts_statement(i) || !syntax_.declares_variable(i)) return;
+    if (keeps_spaces_) return keep_threadgroup(i);
     const Token& word = syntax_.code()[i];
     if (syntax_.at(i + 1) != "alignas" || syntax_.at(i + 2) != "(" || syntax_.partner(i + 2) == nowhere) {
       replace(word.begin, word.end, "upgc_shared");
@@ -309,13 +304,61 @@ class Lowering {
     replace(word.begin, end, concat(source_.substr(alignment, end - alignment), " upgc_shared"));
   }
 
+  /// `threadgroup T a[2], b;` becomes `threadgroup T (&a)[2] = upgc_any(), (&b) = upgc_any();`.
+  void keep_threadgroup(size_t i) {
+    bool initialised = false;
+    for (i++; i < syntax_.code().size(); i = syntax_.behind(i)) {
+      const Token& token = syntax_.code()[i];
+      const std::string_view next = syntax_.at(i + 1);
+      const bool ends = syntax_.at(i) == "," || syntax_.at(i) == ";";
+      if (syntax_.at(i) == "alignas") {
+        const size_t close = syntax_.partner(i + 1);
+        if (close != nowhere) replace(token.begin, syntax_.code()[close].end, "");
+      } else if (syntax_.is_word_at(i) && !initialised &&
+                 (next == "[" || next == "," || next == ";" || next == "=" || next == "{")) {
+        edits_.push_back({token.begin, token.end, concat("(&", syntax_.at(i), ")")});
+        initialised = next == "=" || next == "{";
+      } else if (ends) {
+        if (!initialised) edits_.push_back({token.begin, token.begin, " = upgc_any()"});
+        initialised = false;
+        if (syntax_.at(i) != ";") continue;
+        // What follows has the columns that it had.
+        edits_.push_back({token.end, token.end, concat("\n#line ", token.line, " ", quoted(text_.name()), "\n",
+                                                       std::string(token.column, ' '))});
+        return;
+      }
+    }
+  }
+
+  /// `constant` before a variable instead of a pointer or reference.
+  void keep_constant(size_t i) {
+    if (!syntax_.declares_variable(i)) return;
+    size_t first = i;
+    bool is_static = false;
+    const auto specifies = [&](std::string_view word) {
+      return word == "static" || word == "constexpr" || word == "inline" || word == "const";
+    };
+    while (first > 0 && specifies(syntax_.at(first - 1))) is_static |= syntax_.at(--first) == "static";
+    const bool first_of_all = syntax_.starts_statement(first) || syntax_.at(first - 1) == ">";
+    if (!first_of_all) return;
+    const Token& word = syntax_.code()[i];
+    replace(word.begin, word.end, is_static || !in_function(i) ? "upgc_pc" : "upgc_fc");
+  }
+
+  bool in_function(size_t i) const {
+    const std::vector<Declaration>& all = syntax_.declarations();
+    const auto behind = std::upper_bound(all.begin(), all.end(), i,
+                                         [](size_t place, const Declaration& d) { return place < d.begin; });
+    return behind != all.begin() && (behind - 1)->kind == Declaration::function && i < (behind - 1)->end;
+  }
+
   void lower_number(const Token& token) {
     const std::string_view number = text_.spelling(token);
     const bool hex = number.size() > 1 && (number[1] == 'x' || number[1] == 'X');
     // C++ leaves suffixes without an underscore to itself.
     if (!hex && ends_with(number, "bf")) edits_.push_back({token.end - 2, token.end, "_bf"});
     if (!hex && ends_with(number, "H")) replace(token.end - 1, token.end, "h");
-    if (!lacks_suffix(number)) return;
+    if (keeps_spaces_ || !lacks_suffix(number)) return;
     const size_t size = number.size();
     const char next = token.end < source_.size() ? source_[token.end] : '\0';
     const bool plain = number.find_first_of("eExX'") == std::string_view::npos;
@@ -332,6 +375,8 @@ class Lowering {
 
   void lower_pragma(const Token& token) {
     const std::string_view line = text_.spelling(token);
+    // clang expands no macros in it when it only preprocesses.
+    if (keeps_spaces_ && line.find("unroll") != std::string_view::npos) return replace(token.begin, token.end, "");
     const size_t at = line.find("unroll(");
     if (at == std::string_view::npos || line.find("clang") != std::string_view::npos) return;
     const std::string_view argument = line.substr(at + 7, line.find(')') == std::string_view::npos ? 0 : line.find(')') - at - 7);
@@ -343,14 +388,16 @@ class Lowering {
   const MetalText& text_;
   const std::string& source_;
   const ConstantValues& values_;
+  const bool keeps_spaces_;
   std::vector<Edit> edits_;
   std::vector<Edit> dropped_;
 };
 
-/// Whether `word` selects 2 to 4 components of a vector, out of xyzw or rgba.
 }  // namespace
 
-std::string lower(const Syntax& syntax, const ConstantValues& values) { return Lowering(syntax, values).result(); }
+std::string lower(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces) {
+  return Lowering(syntax, values, spaces).result();
+}
 
 std::string lower_names(const Syntax& syntax, const std::string& expression) {
   const std::set<std::string_view> reserved = own_reserved_names(syntax);

@@ -20,7 +20,12 @@ using ConstantValues = std::map<uint64_t, double>;
 ///   - floating-point literals without suffix get the f that Metal reads into them: in place of a 0 or a space nearby
 ///     where there is one.
 /// UPGC_COMPILE for what cannot be said in C++.
-std::string lower(const Syntax& syntax, const ConstantValues& values);
+///
+/// For the strict check (check.h) address spaces are kept. Then variables in threadgroup memory become references,
+/// function constants become 1, `constant` before a variable becomes what native/msl/strict_language.h defines, and
+/// only the address space of a method's object is dropped. Columns stay but within a declaration that became longer.
+enum class AddressSpaces { erased, kept };
+std::string lower(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces = AddressSpaces::erased);
 
 /// An expression of the text, with the names that `lower` replaces replaced.
 std::string lower_names(const Syntax& syntax, const std::string& expression);

@@ -127,6 +127,27 @@ std::string Syntax::spelled(size_t begin, size_t end) const {
   return result;
 }
 
+bool Syntax::declares_variable(size_t i) const {
+  for (i++; i < code_.size(); i = behind(i)) {
+    const std::string_view token = at(i);
+    if (token == "*" || token == "&" || token == ":") return false;
+    if (token == "(" && at(i - 1) != "alignas") return false;
+    if (token == ";" || token == "=" || token == "[" || token == "," || token == "{") return true;
+  }
+  return false;
+}
+
+bool Syntax::starts_statement(size_t i) const {
+  while (i > 0) {
+    const std::string_view before = at(i - 1);
+    if (before == "const" || before == "volatile") i--;
+    else if (before == ")" && partner(i - 1) != nowhere && partner(i - 1) > 0 && at(partner(i - 1) - 1) == "alignas")
+      i = partner(i - 1) - 1;
+    else return before == ";" || before == "{" || before == "}" || before == ":";
+  }
+  return true;
+}
+
 std::pair<Syntax::Attributes, Syntax::Attributes> Syntax::attributes_in(size_t begin, size_t end) const {
   const auto before = [](const Attribute& attribute, size_t position) { return attribute.position < position; };
   const Attributes first = std::lower_bound(attributes_.begin(), attributes_.end(), begin, before);

@@ -76,6 +76,11 @@ class Syntax {
   /// The text of [begin, end) with single spaces.
   std::string spelled(size_t begin, size_t end) const;
 
+  /// Whether the declaration behind the word at `i` makes a variable, not a pointer or reference to one.
+  bool declares_variable(size_t i) const;
+  /// Whether a statement starts at `i`, or before words that may come first.
+  bool starts_statement(size_t i) const;
+
   const std::vector<Attribute>& attributes() const { return attributes_; }
   const std::vector<AttributeList>& attribute_lists() const { return lists_; }
   using Attributes = std::vector<Attribute>::const_iterator;

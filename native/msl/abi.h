@@ -25,6 +25,9 @@ struct Lane {
 /// Computes a simdgroup function for the lanes of `active`: reads their slots and writes each one's result.
 using Combine = void (*)(Slot* slots, unsigned active);
 
+// What follows says nothing to the strict check, and OpenCL C++ has no pointers to functions in structures.
+#ifndef UPGC_STRICT
+
 /// The runtime's functions that a module calls. A `site` packs line and column, see `site_line`.
 struct Hooks {
   /// Blocks the lane until every lane that takes part in the simdgroup function at `site` is there.
@@ -97,6 +100,7 @@ struct Sanitized {
 /// and around the variables of functions lie this many bytes.
 constexpr unsigned threadgroup_spread = 64;
 constexpr unsigned shared_variable_gap = 64;
+#endif  // UPGC_STRICT
 
 constexpr unsigned site_column_bits = 10;
 constexpr unsigned site_of(unsigned line, unsigned column) {

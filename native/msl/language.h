@@ -8,15 +8,21 @@
 #define __HAVE_SIMDGROUP_MATRIX__ 1
 
 #define METAL_FUNC inline __attribute__((always_inline))
+/// `coherent(system) device float*`: what other threads wrote is seen here anyway.
+#define coherent(scope)
 #ifdef UPGC_SANITIZE
 #define kernel static __attribute__((noinline))
 #else
 #define kernel static inline __attribute__((always_inline))
 #endif
+#ifdef UPGC_STRICT
+#include "strict_language.h"
+#else
 #define device
 #define threadgroup
 #define thread
 #define constant const
+#endif
 
 // The loader writes this for `threadgroup` before a variable in a function. All lanes of a threadgroup are on one OS
 // thread, which runs one threadgroup at a time, so that is what a thread_local is shared by.

@@ -27,6 +27,9 @@
 #define UPGC_USES_SIMDGROUP_MATRIX
 #endif
 
+#ifdef UPGC_STRICT
+#include "strict.h"
+#endif
 #include "abi.h"
 #ifdef UPGC_SANITIZE
 #include "sanitize.h"
@@ -61,5 +64,7 @@
 #ifdef UPGC_USES_BUILTINS
 #include "builtins.h"
 #endif
+#ifndef UPGC_STRICT
 #include "entry.h"
+#endif
 #include "language.h"

@@ -14,7 +14,9 @@ using uchar = unsigned char;
 using ushort = unsigned short;
 using uint = unsigned int;
 using ulong = unsigned long;
+#ifndef UPGC_STRICT  // where half is a keyword
 using half = _Float16;
+#endif
 using int8_t = signed char;
 using int16_t = short;
 using int32_t = int;
@@ -24,12 +26,16 @@ using uint16_t = ushort;
 using uint32_t = uint;
 using uint64_t = ulong;
 
+#ifndef UPGC_STRICT
 constexpr half operator""h(long double value) { return half(value); }
 constexpr half operator""h(unsigned long long value) { return half(value); }
+#endif
 
 namespace metal {
 
+#ifndef UPGC_STRICT
 using ::half;
+#endif
 using ::int16_t;
 using ::int32_t;
 using ::int64_t;

@@ -234,7 +234,11 @@ struct upgc_vote {
 using simd_vote = upgc_vote<upgc::Simdgroup>;
 using quad_vote = upgc_vote<upgc::Quad>;
 
+#ifdef UPGC_STRICT  // has but types
+#define UPGC_RENDEZVOUS(Group, combine, value, operand) value
+#else
 #define UPGC_RENDEZVOUS(Group, combine, ...) upgc::rendezvous(upgc::Group::whole<combine>, __VA_ARGS__, site)
+#endif
 
 #define UPGC_REDUCTION(name, Group, Operation)                                                                  \
   template <class T>                                                                                            \

@@ -76,8 +76,11 @@ constexpr int component_count<T, vec<T, N>> = N;
 template <class T, int N, class Vector>
 constexpr int component_count<T, packed_vec<T, N, Vector>> = N;
 
+#ifndef UPGC_STRICT
+#define UPGC_STRING const char*
+#endif
 /// The component that a swizzle's `i`-th letter names; -1 behind its end.
-constexpr int component(const char* swizzle, unsigned i) {
+constexpr int component(UPGC_STRING swizzle, unsigned i) {
   for (unsigned k = 0; k <= i; k++)
     if (swizzle[k] == 0) return -1;
   switch (swizzle[i]) {

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { renderError } from '../diagnostic.js';
 import { packageVersion } from '../version.js';
+import { checkCommand } from './check.js';
 import { compileCommand } from './compile.js';
 import { dumpCommand } from './dump.js';
 import { kernelCommand } from './kernel.js';
@@ -16,7 +17,8 @@ const program = new Command('upgc')
   .addCommand(compileCommand())
   .addCommand(dumpCommand())
   .addCommand(runCommand())
-  .addCommand(kernelCommand());
+  .addCommand(kernelCommand())
+  .addCommand(checkCommand());
 
 // A reader that goes away, as `head` does, ends the program and is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -3,4 +3,5 @@ export { MetalOnCpu, type Launch, type LibraryOptions, type RunResult } from './
 export type { BufferValue } from './buffer-value.js';
 export type { Size } from './size.js';
 export type { InspectedKernel, InspectedParameter } from '../runtime/native.js';
+export { checkMetal, checkRules, type CheckRule, type Finding } from './check.js';
 export { UserError } from '../diagnostic.js';

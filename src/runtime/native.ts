@@ -141,6 +141,27 @@ export interface InspectedText {
   readonly usesAtomics: boolean;
 }
 
+/** Something that Apple's compiler or run time would refuse, or a trap. Lines and columns count from 1. */
+export interface Finding {
+  /** The id of one of the `checkRules()`. */
+  readonly rule: string;
+  readonly severity: 'error' | 'warning';
+  readonly message: string;
+  /** What to do about it. */
+  readonly fix: string;
+  readonly line: number;
+  readonly column: number;
+  /** Characters from `column` on. */
+  readonly length: number;
+}
+
+export interface CheckRule {
+  readonly id: string;
+  readonly severity: 'error' | 'warning';
+  /** What must hold. */
+  readonly doc: string;
+}
+
 /** As in `ProgramSpec`; the compiler runs only for text with directives of its own. */
 export type InspectOptions = Pick<ProgramSpec, 'headers' | 'cache' | 'clang'>;
 
@@ -202,4 +223,7 @@ export interface NativeAddon {
    * that is not Metal, or that kernels of this device may not contain; errors of types show in `createProgram` only.
    */
   inspectKernels(source: string, sourceName: string, options: InspectOptions): Promise<InspectedText>;
+  /** What Apple's compiler would refuse in Metal compute text, by line. Always runs the compiler. */
+  checkKernels(source: string, sourceName: string, options: InspectOptions): Promise<Finding[]>;
+  checkRules(): CheckRule[];
 }

@@ -31,11 +31,14 @@ beforeAll(async () => {
 });
 
 describe('upgc', () => {
-  it.each([[[]], [['compile']], [['dump']], [['run']]])('explains itself: %s --help', async (command) => {
-    const { code, stdout } = await upgc(...command, '--help');
-    expect(code).toBe(0);
-    expect(stdout).toMatchSnapshot();
-  });
+  it.each([[[]], [['check']], [['compile']], [['dump']], [['run']]])(
+    'explains itself: %s --help',
+    async (command) => {
+      const { code, stdout } = await upgc(...command, '--help');
+      expect(code).toBe(0);
+      expect(stdout).toMatchSnapshot();
+    },
+  );
 
   it('fails with usage on what it does not know', async () => {
     expect(await upgc('complie')).toMatchObject({ code: 1, stdout: '' });

@@ -354,7 +354,7 @@ describe('text of others runs', () => {
 
 describe('function constants', () => {
   const source = `
-    constant bool quick [[function_constant(0)]];
+    constant bool quick[[function_constant(0)]];
     constant float scale [[function_constant(1)]];
     constant int count [[function_constant(2)]]; constant half h [[function_constant(3)]];
     constant uint most = is_function_constant_defined(count) ? uint(count) : 40u;
