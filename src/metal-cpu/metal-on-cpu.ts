@@ -88,7 +88,7 @@ export class MetalOnCpu {
 
   /** @throws {UserError} when the file cannot be read, or as `library` */
   static async open(file: string, options: Omit<LibraryOptions, 'name'> = {}): Promise<MetalOnCpu> {
-    return MetalOnCpu.library(readText(file), { ...options, name: file });
+    return MetalOnCpu.library(readText(file), { ...options, name: shown(file) });
   }
 
   /** @throws {UserError} when the text is not a Metal text, or a constant is none of its function constants */
