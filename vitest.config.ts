@@ -31,11 +31,12 @@ export default defineConfig({
     alias: [
       { find: /^upgc$/, replacement: fromRoot('src/index.ts') },
       { find: /^upgc\/compiler$/, replacement: fromRoot('src/compiler.ts') },
+      { find: /^upgc\/metal-cpu$/, replacement: fromRoot('src/metal-cpu/index.ts') },
       { find: /^upgc\/runtime$/, replacement: fromRoot('src/runtime/index.ts') },
     ],
   },
   test: {
-    include: ['test/**/*.test.ts'],
+    include: ['test/**/*.test.ts', 'examples/**/*.test.ts'],
     // Native addons and process.chdir want processes, not worker threads.
     pool: 'forks',
     testTimeout: 60_000,

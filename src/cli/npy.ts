@@ -1,5 +1,5 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dump, parse, type NpyArray } from 'npyjs';
+import { dump, float16ToFloat32, parse, type NpyArray } from 'npyjs';
 import { UserError } from '../diagnostic.js';
 import { ioReason, regularFileSize, shown } from '../input-file.js';
 
@@ -26,6 +26,20 @@ export interface NdArray {
   readonly shape: readonly number[];
   readonly data: InstanceType<(typeof elementTypes)[ElementType]['array']>;
 }
+
+/** An element as a number that people read: of a float as many digits as it takes. */
+export function shownElement(type: ElementType, element: number | bigint): string {
+  if (typeof element === 'bigint' || !['f32', 'f16', 'bf16'].includes(type)) return String(element);
+  const value = type === 'f16' ? float16ToFloat32(element) : type === 'bf16' ? ofBfloat(element) : element;
+  // With 9 digits every f32 is itself again; the other types are values of it.
+  for (let digits = 1; digits <= 9; digits++) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === value) return String(short);
+  }
+  return String(value);
+}
+
+const ofBfloat = (bits: number): number => new Float32Array(Uint32Array.of(bits << 16).buffer)[0] ?? NaN;
 
 /** @throws {UserError} when the file is no whole `.npy` of this element type in row-major order */
 export function readNpy(file: string, type: ElementType): NdArray {

@@ -50,6 +50,12 @@ const scalars: ReadonlyMap<string, Scalar> = new Map([
   ['float', { bytes: 4, write: (view, value) => view.setFloat32(0, Number(value), true) }],
 ]);
 
+/** A value as errors show it. */
+export const shownValue = (value: unknown): string =>
+  typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean'
+    ? String(value)
+    : Object.prototype.toString.call(value).slice('[object '.length, -1);
+
 /**
  * The bytes of a value for a parameter `what` that points to `type`. Those of an array are shared with it.
  * @throws {UserError} when the value is a number that the type cannot hold
@@ -57,10 +63,13 @@ const scalars: ReadonlyMap<string, Scalar> = new Map([
 export function bytesOf(value: BufferValue, type: string, what: string): Uint8Array {
   if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
   const scalar = scalars.get(type);
-  if (!scalar)
-    throw new UserError(`${what} points to ${type}: give an array, not ${String(value)}`, {
-      notes: ['a number stands for a bool, an integer or a float'],
-    });
+  if (!scalar || !['number', 'bigint', 'boolean'].includes(typeof value))
+    throw new UserError(
+      `${what} points to ${type}: give a typed array or a DataView, not ${shownValue(value)}`,
+      {
+        notes: ['a number stands for a bool, an integer or a float'],
+      },
+    );
   const number = typeof value === 'boolean' ? Number(value) : value;
   const { range } = scalar;
   if (range) {

@@ -8,12 +8,15 @@ import type {
   NativeProgram,
   ProgramSpec,
 } from '../runtime/native.js';
-import { bindingsOf, threadgroupBytes, type Binding } from './arguments.js';
+import { bindingsOf, threadgroupBytes, type Bindings } from './arguments.js';
 import type { BufferValue } from './buffer-value.js';
-import { sizeOf, type Size } from './size.js';
+import { checkWhole, sizeOf, type Size } from './size.js';
 
 /** The greatest number of threads of a threadgroup, as on Apple GPUs. */
 const maxThreads = 1024;
+
+/** The most that the device takes. */
+const maxOsThreads = 1024;
 
 export interface LibraryOptions {
   /** The path that errors name; `kernels.metal` when absent. */
@@ -68,6 +71,23 @@ async function leastTime(program: NativeProgram, repeat: number): Promise<number
   return least;
 }
 
+type FunctionConstants = NonNullable<ProgramSpec['functionConstants']>;
+
+/** The values of function constants, by index. */
+function constantsOf(text: InspectedText, options: LibraryOptions, file: string): FunctionConstants {
+  const indices = new Set<number>();
+  return Object.entries(options.constants ?? {}).map(([key, value]) => {
+    const found = text.functionConstants.find(({ name, index }) => key === name || key === String(index));
+    const known = text.functionConstants.map(({ name, index }) => `${name} [[function_constant(${index})]]`);
+    const notes = [`function constants: ${known.length === 0 ? 'none' : known.join(', ')}`];
+    if (!found) throw new UserError(`${shown(file)} has no function constant '${key}'`, { notes });
+    if (indices.has(found.index))
+      throw new UserError(`function constant ${found.name} is given twice`, { notes });
+    indices.add(found.index);
+    return { index: found.index, value };
+  });
+}
+
 /**
  * A Metal text whose compute kernels run on the CPU, for tests of kernels where there is no Apple GPU. What it does not
  * tell is how fast they are on one.
@@ -83,12 +103,13 @@ export class MetalOnCpu {
     private readonly text: string,
     private readonly name: string,
     private readonly inspected: InspectedText,
-    private readonly options: LibraryOptions,
+    private readonly constants: FunctionConstants,
+    private readonly simdWidth: 1 | 32,
   ) {}
 
   /** @throws {UserError} when the file cannot be read, or as `library` */
   static async open(file: string, options: Omit<LibraryOptions, 'name'> = {}): Promise<MetalOnCpu> {
-    return MetalOnCpu.library(readText(file), { ...options, name: file });
+    return MetalOnCpu.library(readText(file), { ...options, name: shown(file) });
   }
 
   /** @throws {UserError} when the text is not a Metal text, or a constant is none of its function constants */
@@ -99,7 +120,13 @@ export class MetalOnCpu {
         headers: mslHeaders,
         cache: cacheFolder(),
       });
-      return new MetalOnCpu(text, name, inspected, options);
+      return new MetalOnCpu(
+        text,
+        name,
+        inspected,
+        constantsOf(inspected, options, name),
+        options.simdWidth ?? 32,
+      );
     } catch (error) {
       throw fromNative(error);
     }
@@ -117,15 +144,19 @@ export class MetalOnCpu {
    */
   async run(kernel: string, launch: Launch): Promise<RunResult> {
     const found = this.kernel(kernel);
-    const bindings = bindingsOf(found, launch.buffers);
-    const spec = this.spec(found, launch, bindings);
+    const { repeat = 1, osThreads = 1, shuffle = 0 } = launch;
+    checkWhole('repeat', repeat, 1, Number.MAX_SAFE_INTEGER);
+    checkWhole('osThreads', osThreads, 1, maxOsThreads);
+    checkWhole('shuffle', shuffle, 0, 2 ** 32 - 1);
+    const buffers = bindingsOf(found, launch.buffers);
+    const spec = this.spec(found, launch, buffers);
     try {
       const program = await loadAddon().createProgram('cpu', spec);
       try {
-        bindings.forEach(({ bytes }, arena) => program.write(arena, 0, bytes));
-        const seconds = await leastTime(program, launch.repeat ?? 1);
-        bindings.forEach(({ bytes, parameter }, arena) => {
-          if (parameter.access !== 'read') program.read(arena, 0, bytes);
+        buffers.arenas.forEach(({ bytes }, arena) => program.write(arena, 0, bytes));
+        const seconds = await leastTime(program, repeat);
+        buffers.arenas.forEach(({ bytes, written }, arena) => {
+          if (written) program.read(arena, 0, bytes);
         });
         return { seconds };
       } finally {
@@ -144,7 +175,7 @@ export class MetalOnCpu {
     return found;
   }
 
-  private spec(kernel: InspectedKernel, launch: Launch, bindings: readonly Binding[]): ProgramSpec {
+  private spec(kernel: InspectedKernel, launch: Launch, { arenas, bindings }: Bindings): ProgramSpec {
     const { sanitize = false, shuffle, osThreads = 1 } = launch;
     const gridThreads = sizeOf(launch.grid, 'grid');
     const threads = sizeOf(launch.threads, 'threads');
@@ -153,9 +184,7 @@ export class MetalOnCpu {
     if (total > most)
       throw new UserError(`a threadgroup of kernel ${kernel.name} has at most ${most} threads, not ${total}`);
     const sizes = threadgroupBytes(kernel, launch.threadgroup ?? {});
-    const bytesOfBuffer = new Map(
-      bindings.map(({ parameter, bytes }) => [parameter.index, bytes.byteLength]),
-    );
+    const bytesOfBuffer = new Map(bindings.map(({ parameter, bytes }) => [parameter.index, bytes]));
     const kernelArguments = kernel.parameters.map(({ name, kind, index }): NativeArgument => {
       if (kind === 'buffer') return { name, kind, index, bytes: bytesOfBuffer.get(index) ?? 0 };
       if (kind === 'threadgroup') return { name, kind, index, bytes: sizes.get(index) ?? 0 };
@@ -166,12 +195,18 @@ export class MetalOnCpu {
     return {
       source: this.text,
       sourceName: this.name,
-      simdWidth: this.options.simdWidth ?? 32,
+      simdWidth: this.simdWidth,
       functionConstants: this.constants,
       kernels: [
-        { name: kernel.name, threads, arguments: kernelArguments, sequential: this.inspected.usesAtomics },
+        // A host name need not be an identifier; the device then finds the kernel by its function.
+        {
+          name: /^\w+$/.test(kernel.name) ? kernel.name : kernel.function,
+          threads,
+          arguments: kernelArguments,
+          sequential: this.inspected.usesAtomics,
+        },
       ],
-      arenas: bindings.map(({ parameter, bytes }) => ({ name: parameter.name, bytes: bytes.byteLength })),
+      arenas: arenas.map(({ name, bytes }) => ({ name, bytes: bytes.byteLength })),
       entries: [
         {
           name: kernel.name,
@@ -180,7 +215,7 @@ export class MetalOnCpu {
               kernel: 0,
               grid: [x, y, z],
               gridThreads,
-              bindings: bindings.map(({ bytes }, arena) => ({ arena, offset: 0, bytes: bytes.byteLength })),
+              bindings: bindings.map(({ arena, bytes }) => ({ arena, offset: 0, bytes })),
               barrier: true,
             },
           ],
@@ -192,20 +227,5 @@ export class MetalOnCpu {
       sanitize,
       ...(shuffle === undefined ? {} : { shuffle }),
     };
-  }
-
-  /** The values of function constants, by index. */
-  private get constants(): { readonly index: number; readonly value: number | boolean }[] {
-    const { functionConstants } = this.inspected;
-    return Object.entries(this.options.constants ?? {}).map(([key, value]) => {
-      const found = functionConstants.find(({ name, index }) => key === name || key === String(index));
-      if (!found) {
-        const known = functionConstants.map(({ name, index }) => `${name} [[function_constant(${index})]]`);
-        throw new UserError(`${shown(this.name)} has no function constant '${key}'`, {
-          notes: [`function constants: ${known.length === 0 ? 'none' : known.join(', ')}`],
-        });
-      }
-      return { index: found.index, value };
-    });
   }
 }

@@ -1,25 +1,9 @@
-import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { withoutComments } from '../support/round-trip.js';
 import { sharedFolder, temporaryFolder } from '../support/temporary.js';
-
-interface Result {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs the built command as a user would: `upgc …`. */
-function upgc(...args: readonly string[]): Promise<Result> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, ['dist/cli/main.js', ...args], (error, stdout, stderr) => {
-      const code = typeof error?.code === 'number' ? error.code : error ? -1 : 0;
-      resolve({ code, stdout, stderr });
-    });
-  });
-}
+import { upgc, type Result } from '../support/upgc.js';
 
 const llama = ['models/llama.graph.ts', '--weights', 'examples/stories260k'];
 const anyNumber: unknown = expect.any(Number);
