@@ -24,6 +24,8 @@ export {
   weight,
   z,
 } from './ir/dsl.js';
-export type { Model, ModelOptions, Tensor } from './ir/dsl.js';
+export type { Model, ModelOptions, RopeOptions, Tensor } from './ir/dsl.js';
+export { ropeOptions, ropeParameters } from './ir/rope-parameters.js';
+export type { RopeParameters } from './ir/rope-parameters.js';
 export type { Dim, DType, TensorType } from './ir/type.js';
 export { CompilerBug, renderError, Unsupported, UserError } from './diagnostic.js';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { formatSpan, UserError, type Span } from '../diagnostic.js';
 import { checkLogits } from './check-model.js';
-import { makeGraph, makeNode, type Graph, type Node, type Origin } from './graph.js';
+import { makeGraph, makeNode, ropeKey, type Graph, type Node, type Origin } from './graph.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from './ops/index.js';
 import { formatType, type DType } from './type.js';
 
@@ -181,15 +181,30 @@ export function weight(name: string, shape: readonly number[]): Tensor {
   return tensor;
 }
 
-/** Rotary position embedding of x f32[T, H, D]; `dims` of each head turn (all of them by default). */
-export function rope(x: Tensor, options: { readonly theta: number; readonly dims?: number }): Tensor {
+export interface RopeOptions {
+  readonly theta: number;
+  /** How many elements of each head turn; all of them by default. */
+  readonly dims?: number | undefined;
+  /** Divisors of the frequencies, one for each pair. */
+  readonly factors?: readonly number[] | undefined;
+  /** Other divisors, for builds whose context is longer than `past` tokens. */
+  readonly long?: { readonly past: number; readonly factors: readonly number[] } | undefined;
+  /** What cosines and sines are multiplied by. */
+  readonly scale?: number | undefined;
+}
+
+/** Rotary position embedding of x f32[T, H, D]. */
+export function rope(x: Tensor, { theta, dims, factors, long, scale }: RopeOptions): Tensor {
   inModel('rope');
   const width = x.type.shape[2];
-  const dims = options.dims ?? (typeof width === 'number' ? width : 0);
-  const table = leaf(`rope ${options.theta} ${dims}`, () =>
-    apply('rope_table', [], { theta: options.theta, dims }),
-  );
-  return apply('rope', [x, table], {});
+  const attrs = {
+    theta,
+    dims: dims ?? (typeof width === 'number' ? width : 0),
+    ...(factors && { factors: [...factors] }),
+    ...(long && { long: { past: long.past, factors: [...long.factors] } }),
+    ...(scale !== undefined && { scale }),
+  };
+  return apply('rope', [x, leaf(ropeKey(attrs), () => apply('rope_table', [], attrs))], {});
 }
 
 /** Cuts the last axis into parts of the given sizes. */

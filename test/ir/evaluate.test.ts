@@ -28,6 +28,24 @@ describe('leaves', () => {
     const row = (p: number): number[] => [Math.cos(p), Math.cos(p / 10), Math.sin(p), Math.sin(p / 10)];
     expectClose(values, [...row(0), ...row(1), ...row(2)]);
   });
+
+  it('rope_table divides frequencies by factors, others past a length, and scales the whole', () => {
+    const attrs = {
+      theta: 100,
+      dims: 4,
+      factors: [2, 5],
+      long: { past: 2, factors: [4, 1] },
+      scale: 3,
+    };
+    const row = (...angles: number[]): number[] => [
+      ...angles.map((angle) => 3 * Math.cos(angle)),
+      ...angles.map((angle) => 3 * Math.sin(angle)),
+    ];
+    const short = evaluate('rope_table', [], attrs, { C: 2 });
+    expectClose(short.values, [...row(0, 0), ...row(1 / 2, 1 / 50)]);
+    const long = evaluate('rope_table', [], attrs, { C: 3 });
+    expectClose(long.values, [...row(0, 0), ...row(1 / 4, 1 / 10), ...row(2 / 4, 2 / 10)]);
+  });
 });
 
 describe('embed', () => {
