@@ -24,6 +24,7 @@ const cases: readonly Case[] = [
   { model: 'phi4', folder: 'random-phi4-mini' },
   { model: 'phi4', folder: 'random-phi4-mini', golden: 'golden_short', context: 64 },
   { model: 'qwen2', folder: 'random-qwen2' },
+  { model: 'gpt2', folder: 'random-gpt2' },
 ];
 
 const named = (Object.keys(targets) as TargetName[]).flatMap((target) =>

@@ -24,12 +24,21 @@ export const input = defineOp({
 
 export const weight = defineOp({
   name: 'weight',
-  doc: 'A tensor of the checkpoint, by its name there.',
+  doc: 'A tensor of the checkpoint, by its name there; of two axes, the other way round there if `transposed`.',
   class: 'leaf',
   inputs: [],
-  attrs: z.object({ name: z.string().min(1), dtype: z.enum(dtypes), shape: z.array(z.int().positive()) }),
+  attrs: z.object({
+    name: z.string().min(1),
+    dtype: z.enum(dtypes),
+    shape: z.array(z.int().positive()),
+    transposed: z.literal(true).optional(),
+  }),
   tokenwise: false,
-  infer: (_, { dtype, shape }) => ({ dtype, shape }),
+  infer: (_, { dtype, shape, transposed }) => {
+    if (transposed && shape.length !== 2)
+      reject(`only a matrix can be transposed, not [${shape.join(', ')}]`);
+    return { dtype, shape };
+  },
   evaluate: (_, { name }) => unbound(`weight ${name}`),
   cost: free,
 });
