@@ -50,6 +50,16 @@ const families: Readonly<Record<string, Family>> = {
     config: { rms_norm_eps: 1e-5, use_sliding_window: true, sliding_window: window, max_window_layers: 1 },
     decoder: { ...plain, headNorms: true, window: (layer) => (layer >= 1 ? window : Infinity) },
   },
+  granite: {
+    config: {
+      rms_norm_eps: 1e-5,
+      embedding_multiplier: 3,
+      attention_multiplier: 0.4,
+      residual_multiplier: 0.7,
+      logits_scaling: 2,
+    },
+    decoder: { ...plain, scoreScale: 0.4, embedding: 3, residual: 0.7, logit: (x) => x / 2 },
+  },
   gemma2: {
     config: {
       rms_norm_eps: 1e-5,
