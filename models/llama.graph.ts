@@ -9,6 +9,8 @@ import {
   mul,
   rmsNorm,
   rope,
+  ropeOptions,
+  ropeParameters,
   silu,
   splitHeads,
   tokens,
@@ -17,7 +19,7 @@ import {
 } from 'upgc';
 import type { Tensor } from 'upgc';
 
-/** Llama (Touvron et al. 2023) with grouped-query attention; the defaults are Llama 2 7B. */
+/** Llama 2 and 3 (Touvron et al. 2023; Llama team 2024), grouped-query attention; the defaults are Llama 2 7B. */
 const config = z
   .object({
     vocab_size: z.int().positive().default(32000),
@@ -34,9 +36,7 @@ const config = z
     sliding_window: z.null().default(null),
     attention_bias: z.literal(false).default(false),
     mlp_bias: z.literal(false).default(false),
-    rope_parameters: z
-      .object({ rope_theta: z.number().positive(), rope_type: z.literal('default') })
-      .default({ rope_theta: 10000, rope_type: 'default' }),
+    rope_parameters: ropeParameters.prefault({ rope_theta: 10000, rope_type: 'default' }),
   })
   .transform((c) => ({
     ...c,
@@ -52,7 +52,7 @@ const norm = (x: Tensor, name: string, c: Config): Tensor =>
 function selfAttention(x: Tensor, c: Config): Tensor {
   const project = (name: string, heads: number): Tensor =>
     splitHeads(linear(x, weight(`self_attn.${name}.weight`, [heads * c.head_size, c.hidden_size])), heads);
-  const turn = { theta: c.rope_parameters.rope_theta };
+  const turn = ropeOptions(c.rope_parameters, c.head_size, c.max_position_embeddings);
   const q = rope(project('q_proj', c.num_attention_heads), turn);
   const k = rope(project('k_proj', c.kv_heads), turn);
   const v = project('v_proj', c.kv_heads);

@@ -9,6 +9,8 @@ import {
   mul,
   rmsNorm,
   rope,
+  ropeOptions,
+  ropeParameters,
   silu,
   split,
   splitHeads,
@@ -18,7 +20,10 @@ import {
 } from 'upgc';
 import type { Tensor } from 'upgc';
 
-/** Phi-4 (Abdin et al. 2024), a Phi-3 architecture: fused qkv and gate_up projections. The defaults are microsoft/phi-4. */
+/**
+ * The Phi-3 architecture: Phi-3, Phi-4 (Abdin et al. 2024) and Phi-4-mini. Fused qkv and gate_up projections.
+ * The defaults are microsoft/phi-4.
+ */
 const config = z
   .object({
     vocab_size: z.int().positive().default(100352),
@@ -33,13 +38,7 @@ const config = z
     hidden_act: z.literal('silu').default('silu'),
     sliding_window: z.int().positive().nullable().default(null),
     attention_bias: z.literal(false).default(false),
-    rope_parameters: z
-      .object({
-        rope_theta: z.number().positive(),
-        rope_type: z.literal('default'),
-        partial_rotary_factor: z.number().positive().max(1).default(1),
-      })
-      .default({ rope_theta: 250000, rope_type: 'default', partial_rotary_factor: 1 }),
+    rope_parameters: ropeParameters.prefault({ rope_theta: 250000, rope_type: 'default' }),
   })
   .transform((c) => ({ ...c, head_size: c.hidden_size / c.num_attention_heads }));
 
@@ -52,8 +51,7 @@ function selfAttention(x: Tensor, c: Config): Tensor {
   const kvSize = c.num_key_value_heads * c.head_size;
   const qkv = linear(x, weight('self_attn.qkv_proj.weight', [c.hidden_size + 2 * kvSize, c.hidden_size]));
   const [q, k, v] = split(qkv, [c.hidden_size, kvSize, kvSize]);
-  const { rope_theta: theta, partial_rotary_factor } = c.rope_parameters;
-  const turn = { theta, dims: c.head_size * partial_rotary_factor };
+  const turn = ropeOptions(c.rope_parameters, c.head_size, c.max_position_embeddings);
   const mixed = attention(
     rope(splitHeads(q, c.num_attention_heads), turn),
     rope(splitHeads(k, c.num_key_value_heads), turn),

@@ -18,6 +18,7 @@ import type { DimBindings } from './ir/type.js';
 import { buildFiles, type Plan } from './runtime/plan.js';
 import type { Checkpoint } from './weights/checkpoint.js';
 import { packWeights, type PackedWeight } from './weights/pack.js';
+import { readTransposed } from './weights/safetensors.js';
 
 /** Every file a build may have; those a new build lacks are removed with the old one. */
 const allFiles: readonly string[] = [...Object.values(buildFiles), 'tokenizer.json', 'tokenizer_config.json'];
@@ -102,6 +103,8 @@ function removeTemporaries(out: string, pid: number): void {
 function packed({ node, region }: Placed, checkpoint: Checkpoint, context: number): PackedWeight {
   const { offset, bytes } = region;
   const stored = isOp(node, 'weight') ? checkpoint.tensors.get(node.attrs.name) : undefined;
+  if (stored && isOp(node, 'weight') && node.attrs.transposed)
+    return { offset, bytes, source: { compute: () => readTransposed(stored) } };
   if (stored) return { offset, bytes, source: stored };
   return { offset, bytes, source: { compute: () => computedLeaf(node, { C: context }) } };
 }

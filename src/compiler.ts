@@ -13,16 +13,17 @@ import type { Entry, Kernel } from './passes/entry.js';
 import { checkStage, runPasses, type OnStage } from './passes/pipeline.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
+import { modelFileOf } from './architectures.js';
 import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
 import { openCheckpoint, type Checkpoint } from './weights/checkpoint.js';
-import { checkWeights, weightDtype } from './weights/fit.js';
+import { checkWeights, weightDtype, withPrefix } from './weights/fit.js';
 
 export { targets, type TargetName } from './passes/target.js';
 export type { Plan } from './runtime/plan.js';
 
 export interface CompileOptions {
-  /** Path of a model file, or a model. */
-  readonly model: string | Model;
+  /** Path of a model file, or a model; without it, the one that the package has for the architecture of `weights`. */
+  readonly model?: string | Model | undefined;
   /** `auto`, the default, is the best device of this machine. */
   readonly target?: TargetName | 'auto';
   /** Folder of a Hugging Face checkpoint. Without it there are a plan and kernels, but nothing to run. */
@@ -85,12 +86,13 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   const started = performance.now();
   if (options.stopAfter !== undefined) checkStage(options.stopAfter);
   const target = chooseTarget(options.target ?? 'auto');
-  const model = typeof options.model === 'string' ? loadModel(options.model) : options.model;
+  const opened = options.weights === undefined ? undefined : openCheckpoint(options.weights);
+  const model = chooseModel(options.model, opened);
   const out = options.out === null ? null : path.resolve(options.out ?? path.join('build', model.name));
   if (options.out === '')
     throw new UserError('the build folder has no name', { notes: ['give --out a folder'] });
   if (out !== null && options.stopAfter === undefined) checkBuildFolder(out, options.weights !== undefined);
-  const checkpoint = options.weights === undefined ? undefined : openCheckpoint(options.weights);
+  const checkpoint = opened && withPrefix(opened, model.prefix);
   const built = buildModel(model, checkpoint);
   if (checkpoint) checkWeights(built.graph, checkpoint);
   const context = options.context ?? built.context;
@@ -109,6 +111,16 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   }
   if (out !== null) await writeBuild(out, compiled, checkpoint, options.onProgress);
   return summarise(built.graph, compiled, out, performance.now() - started);
+}
+
+function chooseModel(given: string | Model | undefined, checkpoint: Checkpoint | undefined): Model {
+  if (given === undefined && !checkpoint) {
+    throw new UserError('there is neither a model nor weights that say of which model they are', {
+      notes: ['give a model file, MODEL.graph.ts, or --weights, or both'],
+    });
+  }
+  const file = given ?? (checkpoint && modelFileOf(checkpoint)) ?? '';
+  return typeof file === 'string' ? loadModel(file) : file;
 }
 
 function chooseTarget(name: string): Target {

@@ -6,11 +6,13 @@ export {
   embed,
   gelu,
   last,
+  layerNorm,
   layers,
   linear,
   mergeHeads,
   model,
   mul,
+  positions,
   reshape,
   rmsNorm,
   rope,
@@ -20,10 +22,13 @@ export {
   softmax,
   split,
   splitHeads,
+  tanh,
   tokens,
   weight,
   z,
 } from './ir/dsl.js';
-export type { Model, ModelOptions, Tensor } from './ir/dsl.js';
+export type { Model, ModelOptions, RopeOptions, Tensor } from './ir/dsl.js';
+export { ropeOptions, ropeParameters } from './ir/rope-parameters.js';
+export type { RopeParameters } from './ir/rope-parameters.js';
 export type { Dim, DType, TensorType } from './ir/type.js';
 export { CompilerBug, renderError, Unsupported, UserError } from './diagnostic.js';

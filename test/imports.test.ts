@@ -40,8 +40,17 @@ const allowed: { readonly [part: string]: readonly string[] } = {
   weights: ['ir'],
   runtime: [],
   'metal-cpu': ['runtime'],
+  'architectures.ts': ['weights'],
   'build-folder.ts': ['codegen', 'ir', 'weights', 'runtime/plan.ts'],
-  'compiler.ts': ['build-folder.ts', 'codegen', 'passes', 'ir', 'weights', 'runtime/plan.ts'],
+  'compiler.ts': [
+    'architectures.ts',
+    'build-folder.ts',
+    'codegen',
+    'passes',
+    'ir',
+    'weights',
+    'runtime/plan.ts',
+  ],
   'index.ts': ['ir', 'compiler.ts', 'runtime'],
   cli: ['compiler.ts', 'codegen', 'passes', 'ir', 'weights', 'runtime', 'metal-cpu'],
 };

@@ -21,7 +21,10 @@ export function compileCommand(): Command {
     .description(
       'Compile a model into a build folder: plan.json, kernels.metal and, with --weights, weights.bin',
     )
-    .argument('<model.graph.ts>', 'the file whose default export is the model');
+    .argument(
+      '[model.graph.ts]',
+      'the file whose default export is the model (default: what the package has for the architecture of --weights)',
+    );
   return withModelOptions(command)
     .option(
       '--memory-budget <size>',
@@ -38,7 +41,7 @@ export function compileCommand(): Command {
     .action(run);
 }
 
-async function run(model: string, flags: CompileFlags): Promise<void> {
+async function run(model: string | undefined, flags: CompileFlags): Promise<void> {
   const { dump, json = false, ...rest } = flags;
   if (dump !== undefined) checkStage(dump);
   // With --json, stdout is JSON alone.

@@ -20,17 +20,23 @@ interface DumpFlags extends ModelFlags {
 export function dumpCommand(): Command {
   const command = new Command('dump')
     .description('Print a model as it is after a pass, or what each pass changes. Nothing is written')
-    .argument('<model.graph.ts>', 'the model; or a text this command printed, FILE.ir, to check and print')
+    .argument(
+      '[model.graph.ts]',
+      'the model (default: as of compile); or a text this command printed, FILE.ir, to check and print',
+    )
     .option('--stage <pass>', `after which pass (default: the last): ${stageNames.join(', ')}`)
     .option('--entry <name>', `one entry point (default: all): ${entryNames.join(', ')}`)
     .option('--diff', 'print what each pass changed; with --stage, what that one did');
   return withModelOptions(command).action(run);
 }
 
-async function run(file: string, { stage, entry, diff = false, ...model }: DumpFlags): Promise<void> {
+async function run(
+  file: string | undefined,
+  { stage, entry, diff = false, ...model }: DumpFlags,
+): Promise<void> {
   if (entry !== undefined) checkName('entry', 'entries', entry, entryNames);
   if (stage !== undefined) checkStage(stage);
-  if (file.endsWith('.ir')) {
+  if (file?.endsWith('.ir')) {
     if (stage !== undefined || entry !== undefined || diff)
       throw new UserError(`${shown(file)} is printed whole`, {
         notes: ['leave --stage, --entry and --diff out'],

@@ -16,6 +16,7 @@ const expressions: { readonly [N in OpName]: Expression | undefined } = {
   embed: undefined,
   linear: undefined,
   rms_norm: undefined,
+  layer_norm: undefined,
   rope: undefined,
   cache_append: undefined,
   attention: undefined,
@@ -23,6 +24,7 @@ const expressions: { readonly [N in OpName]: Expression | undefined } = {
   attention_combine: undefined,
   split: undefined,
   reshape: undefined,
+  positions: undefined,
   softmax: undefined,
   last: undefined,
   argmax: undefined,
@@ -31,6 +33,7 @@ const expressions: { readonly [N in OpName]: Expression | undefined } = {
   mul: ([a = '', b = '']) => `${a} * ${b}`,
   silu: ([x = '']) => `silu(${x})`,
   gelu: ([x = '']) => `gelu(${x})`,
+  tanh: ([x = '']) => `metal::precise::tanh(${x})`,
   scale: ([x = ''], node) => `${x} * ${isOp(node, 'scale') ? floatLiteral(node.attrs.by) : ''}`,
 };
 

@@ -74,7 +74,7 @@ export function rowStart(access: Access, iteration: Iteration): string {
     : followsToken(access, iteration)
       ? times('t', stride)
       : '';
-  return sum(access.fromPosition ? 'step.position' : '', row, String(access.offset));
+  return sum(access.fromPosition ? times('step.position', stride) : '', row, String(access.offset));
 }
 
 /** `x + t * 64`: a pointer to the token's row. */

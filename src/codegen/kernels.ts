@@ -4,7 +4,7 @@ import type { Target } from '../passes/target.js';
 import { ArgumentList } from './arguments.js';
 import { readsLast, fusedWords, siteOf, type Site, type Written } from './site.js';
 import { writeLinear } from './write-linear.js';
-import { writeRmsNorm, writeSoftmax, writeArgmax } from './write-rows.js';
+import { writeArgmax, writeLayerNorm, writeRmsNorm, writeSoftmax } from './write-rows.js';
 import { writeSample } from './write-sample.js';
 import { writeAttention, writeAttentionCombine, writeAttentionParts, writeRope } from './write-attention.js';
 import { writeEmbed, writeElementwise } from './write-elements.js';
@@ -25,6 +25,7 @@ const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
   embed: writeEmbed,
   linear: writeLinear,
   rms_norm: writeRmsNorm,
+  layer_norm: writeLayerNorm,
   rope: writeRope,
   attention: writeAttention,
   attention_parts: writeAttentionParts,

@@ -82,6 +82,12 @@ export function readsLast({ kernel, layout }: Site): boolean {
   return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromLast));
 }
 
+/** Whether where the kernel reads depends on the step: on its last token, or on its position. */
+export function readsStep({ kernel, layout }: Site): boolean {
+  const reads = [...kernel.nodes].flatMap(({ inputs }) => inputs.map((input) => layout.of(input)));
+  return reads.some(({ fromLast, fromPosition }) => fromLast || fromPosition);
+}
+
 /** What is fused: `; x first: norm; then silu, mul; into the cache.`, or a line for each of several results. */
 export function fusedWords({ prologue, outputs }: Kernel): string {
   const first = prologue ? `; x first: ${prologueName[prologue.op] ?? prologue.op}` : '';

@@ -1,6 +1,6 @@
 import { writeEpilogue } from './epilogue.js';
 import { cacheRow, sum, times } from './expression.js';
-import { readsLast, type Site } from './site.js';
+import { readsStep, type Site } from './site.js';
 
 /** Arguments and text of the store; comes after the template's own inputs. Adds `step` when the kernel needs it. */
 export function writeStore(site: Site, needsStep = false): Record<string, unknown> {
@@ -11,10 +11,6 @@ export function writeStore(site: Site, needsStep = false): Record<string, unknow
   const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, result.type.dtype);
   const token = iteration.rows > 1 ? 't' : '';
   const row = append ? cacheRow(sum('step.position', token), append.type.shape[0]) : token;
-  if (needsStep || append || iteration.rows > 1 || readsLast(site) || readsTokens(site)) list.step();
+  if (needsStep || append || iteration.rows > 1 || readsStep(site)) list.step();
   return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
-}
-
-function readsTokens({ kernel, layout }: Site): boolean {
-  return [...kernel.nodes].some((node) => node.inputs.some((input) => layout.of(input).fromPosition));
 }

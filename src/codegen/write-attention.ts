@@ -67,16 +67,21 @@ function writeScan(site: Site, node: Node<'attention' | 'attention_parts'>) {
   list.read('k', k.source, 'f32');
   list.read('v', v.source, 'f32');
   const { simdWidth } = target;
-  const { scale, window = Infinity } = node.attrs;
+  const { scale = 1 / Math.sqrt(width), window = Infinity, softcap } = node.attrs;
   // A window of the whole context hides nothing.
   const hides = window < (entry.graph.dims['C'] ?? Infinity);
   const [cacheRows] = k.shape;
   const keyRow = (position: string): string => times(cacheRow(position, cacheRows), groups * width);
+  const dotVector = greatestPowerOfTwo(width, target.vector);
   const group = heads === groups ? 'head' : `head / ${heads / groups}`;
   return {
     heads,
     width,
-    shape: nameOf(`${heads}x${groups}x${width}`, hides ? `w${window}` : ''),
+    shape: nameOf(
+      `${heads}x${groups}x${width}`,
+      hides ? `w${window}` : '',
+      softcap === undefined ? '' : 'softcap',
+    ),
     words: `${heads} heads over the ${hides ? `latest ${window} ` : ''}cached keys and values of ${groups}`,
     literals: {
       keys: sum('step.position', iteration.rows > 1 ? 't' : '', '1'),
@@ -95,10 +100,16 @@ function writeScan(site: Site, node: Node<'attention' | 'attention_parts'>) {
       holder: simdWidth === 1 ? '0' : `j % ${simdWidth}`,
       held: simdWidth === 1 ? 'j' : `j / ${simdWidth}`,
       perLane: ceilDiv(width, simdWidth),
-      dotVector: greatestPowerOfTwo(width, target.vector),
-      scale: floatLiteral(scale ?? 1 / Math.sqrt(width)),
+      dotVector,
+      score: scoreOf(`pairwise_sum<${dotVector}>(partial)`, scale, softcap),
     },
   };
+}
+
+/** The score of a dot product. */
+function scoreOf(dot: string, scale: number, softcap: number | undefined): string {
+  if (softcap === undefined) return `${dot} * ${floatLiteral(scale)}`;
+  return `${floatLiteral(softcap)} * metal::precise::tanh(${dot} * ${floatLiteral(scale / softcap)})`;
 }
 
 export function writeAttention(site: Site): Written {

@@ -1,5 +1,6 @@
 import { CompilerBug } from '../diagnostic.js';
 import { isOp, type Node } from '../ir/graph.js';
+import type { DType } from '../ir/type.js';
 import { kernelSteps } from '../passes/text.js';
 import { floatLiteral, iterationOf, rowStart, rowStrides, sum, times } from './expression.js';
 import {
@@ -7,7 +8,7 @@ import {
   operand,
   anchorOf,
   parameter,
-  readsLast,
+  readsStep,
   nameOf,
   strip,
   type Site,
@@ -51,20 +52,38 @@ export function reductionsOf({ list, target }: Site, threads: number) {
   return { sum: (x: string): string => reduce('sum', x), max: (x: string): string => reduce('max', x) };
 }
 
+/** A sum over the row that `row` points to, of the text `term` makes of an element: into `name`, then in all. */
+function rowSum(site: Site, width: number, threads: number, name: string, term: (x: string) => string) {
+  const { vector } = site.target;
+  return {
+    ...strip(width, threads, vector),
+    name,
+    width,
+    vector,
+    ofBlock: term('block[j]'),
+    ofRow: term('row[k]'),
+    total: reductionsOf(site, threads).sum(`pairwise_sum<${vector}>(${name})`),
+  };
+}
+
+/** Element i of the vector that a norm takes as input `index`. */
+function elementOf(site: Site, name: string, node: Node): { readonly text: string; readonly dtype: DType } {
+  const { buffer, start, dtype, open, close } = parameter(site, name, node);
+  return { text: `${open}${buffer}[${sum(start, 'i')}]${close}`, dtype };
+}
+
 /** The factor of a norm over the row that `x` points to, as `factor`, and the weight of element i. */
 export function writeNorm(site: Site, node: Node, threads: number) {
   if (!isOp(node, 'rms_norm')) throw new CompilerBug(`${node.op} is no norm`);
-  const { target } = site;
+  const { eps, offset } = node.attrs;
   const literals = rowLiterals(site, operand(node, 0), threads);
-  const { buffer, start, dtype, open, close } = parameter(site, 'gain', operand(node, 1));
+  const { text, dtype } = elementOf(site, 'gain', operand(node, 1));
   return {
-    ...strip(literals.width, threads, target.vector),
     ...literals,
     dtype,
-    weight: `${open}${buffer}[${sum(start, 'i')}]${close}`,
-    vector: target.vector,
-    total: reductionsOf(site, threads).sum(`pairwise_sum<${target.vector}>(squares)`),
-    eps: floatLiteral(node.attrs.eps),
+    weight: offset === undefined ? text : `(${text} + ${floatLiteral(offset)})`,
+    squares: rowSum(site, literals.width, threads, 'squares', (x) => `${x} * ${x}`),
+    eps: floatLiteral(eps),
   };
 }
 
@@ -73,12 +92,43 @@ export function writeRmsNorm(site: Site): Written {
   const norm = anchorOf(kernel, 'rms_norm');
   const { tiles, threads, literals } = rowShape(site, operand(norm, 0), target.vector);
   const written = writeNorm(site, norm, threads);
+  const gain = norm.attrs.offset === undefined ? 'gain' : `(gain + ${norm.attrs.offset})`;
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   return {
     name: nameOf('rms_norm', written.dtype, kernelSteps(kernel), literals.width),
-    doc: `x / sqrt(mean(x^2) + eps) * gain over rows of ${literals.width}`,
+    doc: `x / sqrt(mean(x^2) + eps) * ${gain} over rows of ${literals.width}`,
     context: { ...store, ...literals, ...written },
+    threads,
+    tiles,
+  };
+}
+
+export function writeLayerNorm(site: Site): Written {
+  const { kernel, target, list } = site;
+  const norm = anchorOf(kernel, 'layer_norm');
+  const { tiles, threads, literals } = rowShape(site, operand(norm, 0), target.vector);
+  const { width } = literals;
+  const weight = elementOf(site, 'gain', operand(norm, 1));
+  const [, , biasNode] = norm.inputs;
+  const bias = biasNode && elementOf(site, 'bias', biasNode);
+  const deviation = (x: string): string => `(${x} - mean)`;
+  const sums = rowSum(site, width, threads, 'sums', (x) => x);
+  const squares = rowSum(site, width, threads, 'squares', (x) => `${deviation(x)} * ${deviation(x)}`);
+  const store = writeStore(site);
+  list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
+  return {
+    name: nameOf('layer_norm', weight.dtype, bias ? 'bias' : '', kernelSteps(kernel), width),
+    doc: `(x - mean(x)) / sqrt(variance(x) + eps) * gain${bias ? ' + bias' : ''} over rows of ${width}`,
+    context: {
+      ...store,
+      ...literals,
+      sums,
+      squares,
+      eps: floatLiteral(norm.attrs.eps),
+      weight: weight.text,
+      bias: bias ? ` + ${bias.text}` : '',
+    },
     threads,
     tiles,
   };
@@ -104,7 +154,7 @@ export function writeArgmax(site: Site): Written {
   const { tiles, literals } = rowShape(site, operand(anchorOf(kernel, 'argmax'), 0), 1);
   const { x, width } = literals;
   const name = list.write('y', kernel.outputs[0].result, 'i32');
-  if (iteration.rows > 1 || readsLast(site)) list.step();
+  if (iteration.rows > 1 || readsStep(site)) list.step();
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
   const row = sum(iteration.rows > 1 ? times('t', tiles) : '', tiles > 1 ? 'group.y' : '');
   return {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { UserError } from '../diagnostic.js';
-import type { TensorType } from './type.js';
+import { formatType, i32, sameType, type TensorType } from './type.js';
 
 /** A tensor of the interpreter: float64 whatever the dtype, row-major. */
 export interface NdArray {
@@ -59,6 +59,11 @@ export const singlePrecision = z.number().refine((value) => {
 /** Refuses the inputs of an op; the builder adds the op's name and place. */
 export function reject(message: string): never {
   throw new UserError(message);
+}
+
+/** The position of a step's first token, where an op takes it. */
+export function checkStart(start: TensorType | undefined): void {
+  if (start && !sameType(start, i32())) reject(`start must be i32[], not ${formatType(start)}`);
 }
 
 /** Pairs positional values with the input names of an op. */

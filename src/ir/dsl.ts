@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { formatSpan, UserError, type Span } from '../diagnostic.js';
 import { checkLogits } from './check-model.js';
-import { makeGraph, makeNode, type Graph, type Node, type Origin } from './graph.js';
+import { isOp, makeGraph, makeNode, ropeKey, type Graph, type Node, type Origin } from './graph.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from './ops/index.js';
 import { formatType, type DType } from './type.js';
 
@@ -141,6 +141,7 @@ export const rmsNorm = operation('rms_norm');
 export const attention = operation('attention');
 export const silu = operation('silu');
 export const gelu = operation('gelu');
+export const tanh = operation('tanh');
 export const mul = operation('mul');
 export const add = operation('add');
 export const scale = operation('scale');
@@ -148,6 +149,20 @@ export const softmax = operation('softmax');
 export const reshape = operation('reshape');
 export const last = operation('last');
 export const argmax = operation('argmax');
+
+/** Layer normalisation over the last axis. */
+export function layerNorm(
+  x: Tensor,
+  weight: Tensor,
+  { bias, eps }: { readonly bias?: Tensor | undefined; readonly eps: number },
+): Tensor {
+  return apply('layer_norm', bias ? [x, weight, bias] : [x, weight], { eps });
+}
+
+/** The row of each token's position in a table [P, D]: learned position embeddings. */
+export function positions(table: Tensor): Tensor {
+  return apply('positions', [table], {});
+}
 
 /** A leaf is made once: asking again for the same weight gives the same value. */
 function leaf(key: string, make: () => Node): Node {
@@ -164,32 +179,58 @@ export function tokens(): Tensor {
 
 /**
  * A tensor of the checkpoint. Its name is relative to the enclosing `scope`; its element type is the checkpoint's,
- * or the model's `dtype` when there is no checkpoint.
+ * or the model's `dtype` when there is no checkpoint. A matrix that the checkpoint stores as [in, out] is `transposed`
+ * when the build is packed; its shape here is [out, in].
  */
-export function weight(name: string, shape: readonly number[]): Tensor {
+export function weight(
+  name: string,
+  shape: readonly number[],
+  { transposed = false }: { readonly transposed?: boolean } = {},
+): Tensor {
   const { scope, dtype, dtypeOf } = inModel('weight');
   const full = scope === '' ? name : `${scope}.${name}`;
+  const turned = transposed ? ({ transposed } as const) : {};
   const tensor = leaf(`weight ${full}`, () =>
-    apply('weight', [], { name: full, dtype: dtypeOf(full) ?? dtype, shape: [...shape] }),
+    apply('weight', [], { name: full, dtype: dtypeOf(full) ?? dtype, shape: [...shape], ...turned }),
   );
-  if (tensor.type.shape.join() !== shape.join()) {
-    throw new UserError(`weight '${full}' was ${formatType(tensor.type)} before, now [${shape.join(', ')}]`, {
-      span: currentSite?.span,
-      notes: originNote('the first', tensor),
-    });
+  const before = isOp(tensor, 'weight') && tensor.attrs.transposed === true;
+  if (tensor.type.shape.join() !== shape.join() || before !== transposed) {
+    const [was, is] = [before, transposed].map((turned) => (turned ? ' transposed' : ''));
+    throw new UserError(
+      `weight '${full}' was ${formatType(tensor.type)}${was} before, now [${shape.join(', ')}]${is}`,
+      {
+        span: currentSite?.span,
+        notes: originNote('the first', tensor),
+      },
+    );
   }
   return tensor;
 }
 
-/** Rotary position embedding of x f32[T, H, D]; `dims` of each head turn (all of them by default). */
-export function rope(x: Tensor, options: { readonly theta: number; readonly dims?: number }): Tensor {
+export interface RopeOptions {
+  readonly theta: number;
+  /** How many elements of each head turn; all of them by default. */
+  readonly dims?: number | undefined;
+  /** Divisors of the frequencies, one for each pair. */
+  readonly factors?: readonly number[] | undefined;
+  /** Other divisors, for builds whose context is longer than `past` tokens. */
+  readonly long?: { readonly past: number; readonly factors: readonly number[] } | undefined;
+  /** What cosines and sines are multiplied by. */
+  readonly scale?: number | undefined;
+}
+
+/** Rotary position embedding of x f32[T, H, D]. */
+export function rope(x: Tensor, { theta, dims, factors, long, scale }: RopeOptions): Tensor {
   inModel('rope');
   const width = x.type.shape[2];
-  const dims = options.dims ?? (typeof width === 'number' ? width : 0);
-  const table = leaf(`rope ${options.theta} ${dims}`, () =>
-    apply('rope_table', [], { theta: options.theta, dims }),
-  );
-  return apply('rope', [x, table], {});
+  const attrs = {
+    theta,
+    dims: dims ?? (typeof width === 'number' ? width : 0),
+    ...(factors && { factors: [...factors] }),
+    ...(long && { long: { past: long.past, factors: [...long.factors] } }),
+    ...(scale !== undefined && { scale }),
+  };
+  return apply('rope', [x, leaf(ropeKey(attrs), () => apply('rope_table', [], attrs))], {});
 }
 
 /** Cuts the last axis into parts of the given sizes. */
@@ -259,11 +300,14 @@ export interface ModelOptions<S extends z.ZodType> {
   readonly dtype?: DType;
   /** The longest context the model was made for, in tokens. */
   readonly context: (config: z.output<S>) => number;
+  /** The first part of weight names that checkpoints of the model without its head leave out, such as `transformer`. */
+  readonly prefix?: string;
 }
 
 /** What a model file exports by default. */
 export interface Model {
   readonly name: string;
+  readonly prefix?: string | undefined;
   /** Builds the graph for a config.json; throws a ZodError when the model cannot take it. */
   readonly build: (config: unknown, dtypeOf?: (weight: string) => DType | undefined) => BuiltModel;
 }
@@ -287,6 +331,7 @@ export function model<S extends z.ZodType>(
   }
   return {
     name: options.name,
+    prefix: options.prefix,
     build: (config, dtypeOf = () => undefined) => {
       const parsed = options.config.parse(config);
       return {

@@ -63,9 +63,16 @@ export function isLeaf(node: Node): node is Leaf {
 
 /** What makes a leaf one of its kind: two leaves of one key are one value. */
 export function leafKey(node: Leaf): string {
-  const own =
-    node.op === 'rope_table' ? `theta ${node.attrs.theta} dims ${node.attrs.dims}` : node.attrs.name;
-  return `${node.op} ${own}`;
+  return `${node.op} ${node.op === 'rope_table' ? ropeKey(node.attrs) : node.attrs.name}`;
+}
+
+/** `theta 10000 dims 64`, and in what else two tables may differ. */
+export function ropeKey({ theta, dims, factors, long, scale }: AttrsOf<'rope_table'>): string {
+  const words = [`theta ${theta} dims ${dims}`];
+  if (factors) words.push(`factors ${factors.join()}`);
+  if (long) words.push(`past ${long.past} factors ${long.factors.join()}`);
+  if (scale !== undefined) words.push(`scale ${scale}`);
+  return words.join(' ');
 }
 
 /** Makes a node, its type inferred from the inputs; throws UserError when they do not fit. */

@@ -8,6 +8,7 @@ import * as diagnostic from '../diagnostic.js';
 import { relativeTo, UserError, type Span } from '../diagnostic.js';
 import { at, type Model, type Site } from './dsl.js';
 import * as dsl from './dsl.js';
+import * as ropeConfig from './rope-parameters.js';
 
 /**
  * Loads a model file: type-checks it, then runs it with every call of a DSL function wrapped so that the op it adds
@@ -133,7 +134,7 @@ function run(
   });
   const nodeRequire = createRequire(file);
   const importModule = (specifier: string): unknown => {
-    if (specifier === 'upgc') return { ...diagnostic, ...dsl };
+    if (specifier === 'upgc') return { ...diagnostic, ...dsl, ...ropeConfig };
     const target = importTarget(source, specifier);
     return target && isUserFile(target) ? run(target, project, loaded) : nodeRequire(specifier);
   };

@@ -121,7 +121,8 @@ export class GraphReader {
   private weight(place: Token): Node {
     this.scanner.expect(':');
     const type = this.type();
-    const attrs = { name: leafName(place), dtype: type.dtype, shape: type.shape };
+    const turned = this.scanner.accept('transposed') ? { transposed: true } : {};
+    const attrs = { name: leafName(place), dtype: type.dtype, shape: type.shape, ...turned };
     return this.make('weight', [], attrs, noOrigin, place);
   }
 

@@ -9,7 +9,7 @@ import { formatType } from './type.js';
  *
  *     graph  = 'graph' name [dims] '{' { leaf | value | update } return '}'
  *     dims   = '(' name '=' length { ',' name '=' length } ')'
- *     leaf   = '@weight' ':' type | '%input = input' ':' type | '%state = state' ':' type
+ *     leaf   = '@weight' ':' type ['transposed'] | '%input = input' ':' type | '%state = state' ':' type
  *     value  = '%value' '=' op [value { ',' value }] [attributes] ':' type ['in' scope ['layer' (index | 'none')]]
  *     update = 'update' state '=' value
  *     return = 'return' name '=' value { ',' name '=' value }
@@ -71,6 +71,7 @@ export function formatNode(node: Node, names: ReadonlyMap<Node, string>): string
     name,
     isOp(node, 'weight') ? '' : ` ${computed}`,
     ` : ${formatType(node.type)}`,
+    isOp(node, 'weight') && node.attrs.transposed ? ' transposed' : '',
     isLeaf(node) ? '' : formatScope(node.origin),
     span ? `   // ${formatSpan(span, path.dirname(span.file)).replace(/:\d+$/, '')}` : '',
   ].join('');

@@ -49,6 +49,7 @@ function viewAccess(view: Node, input: Access, graph: Graph): Access | undefined
     const strides = contiguousStrides(view.type.shape);
     return { ...input, shape: view.type.shape, strides: [input.strides[0] ?? 1, ...strides.slice(1)] };
   }
+  if (isOp(view, 'positions')) return { ...input, shape: view.type.shape, fromPosition: true };
   if (isOp(view, 'last')) {
     const [rows] = input.shape;
     const shape = view.type.shape;

@@ -6,6 +6,7 @@ export const kernelKinds = [
   'embed',
   'linear',
   'rms_norm',
+  'layer_norm',
   'rope',
   'attention',
   'attention_parts',

@@ -1,4 +1,4 @@
-import { Unsupported } from '../diagnostic.js';
+import { Unsupported, UserError } from '../diagnostic.js';
 import { samplingFields } from '../ir/ops/sample.js';
 import { isOp, makeGraph, makeNode, rewrite, type Graph, type Node, type Program } from '../ir/graph.js';
 import { formatType, type Dim } from '../ir/type.js';
@@ -39,6 +39,10 @@ export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): P
           notes: ['return the logits of every token: generation takes the last row by itself'],
         },
       );
+    }
+    if (isOp(node, 'positions')) {
+      requireRows(node, context);
+      return makeNode('positions', [...node.inputs.slice(0, 1), position], node.attrs, node.origin);
     }
     if (isOp(node, 'rope', 'attention')) requireTokens(node);
     if (isOp(node, 'rope'))
@@ -82,6 +86,16 @@ export function insertKvCache(graph: Graph, { context, chunk }: CacheOptions): P
       ['score', entry(chunk, [['logits', logits]])],
     ]),
   };
+}
+
+/** A table of positions ends; the context must not go past it. */
+function requireRows({ inputs: [table], origin }: Node, context: number): void {
+  const rows = Number(table?.type.shape[0]);
+  if (context <= rows) return;
+  throw new UserError(`the context of ${context} tokens is longer than the table of ${rows} positions`, {
+    span: origin.span,
+    notes: [`the longest possible is --context ${rows}`],
+  });
 }
 
 /** Positions count tokens, so what is turned or attended to must have one row for each. */

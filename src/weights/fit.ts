@@ -19,7 +19,7 @@ export function weightDtype(stored: TensorEntry | undefined): DType | undefined 
 export function checkWeights(graph: Graph, checkpoint: Checkpoint): void {
   for (const node of graph.nodes) {
     if (!isOp(node, 'weight')) continue;
-    const { name, shape } = node.attrs;
+    const { name, shape, transposed } = node.attrs;
     const detail = { span: node.origin.span, within: node.origin.scope || undefined };
     const stored = checkpoint.tensors.get(name);
     if (!stored) {
@@ -33,9 +33,10 @@ export function checkWeights(graph: Graph, checkpoint: Checkpoint): void {
         ],
       });
     }
-    if (stored.shape.join() !== shape.join()) {
+    const expected = transposed ? shape.toReversed() : shape;
+    if (stored.shape.join() !== expected.join()) {
       throw new UserError(
-        `weight '${name}' is [${stored.shape.join(', ')}] in the checkpoint; the model expects ${formatType(node.type)}`,
+        `weight '${name}' is [${stored.shape.join(', ')}] in the checkpoint; the model expects ${formatType({ ...node.type, shape: expected })}`,
         {
           ...detail,
           notes: [
@@ -74,4 +75,12 @@ function checkUnused(graph: Graph, checkpoint: Checkpoint): void {
       notes: ['the checkpoint is of another architecture, or the model lacks a part, such as a bias'],
     },
   );
+}
+
+/** A checkpoint of a model's body alone names its tensors without the first part, `prefix`; here they get it. */
+export function withPrefix(checkpoint: Checkpoint, prefix: string | undefined): Checkpoint {
+  const names = [...checkpoint.tensors.keys()];
+  if (prefix === undefined || names.some((name) => name.startsWith(`${prefix}.`))) return checkpoint;
+  const tensors = new Map([...checkpoint.tensors].map(([name, entry]) => [`${prefix}.${name}`, entry]));
+  return { ...checkpoint, tensors };
 }

@@ -86,6 +86,25 @@ export function readTensor(entry: TensorEntry): Float64Array {
   return values;
 }
 
+/**
+ * Reads a matrix the other way round: the bytes of its elements as stored, column by column.
+ * @throws {UserError} when the file can no longer be read
+ */
+export function readTransposed(entry: TensorEntry): Uint8Array {
+  const [rows = 0, columns = 0] = entry.shape;
+  const data = withFile(entry.file, (fd) => readExactly(fd, entry.file, entry.offset, entry.bytes));
+  const size = entry.bytes / (rows * columns);
+  const turned = new Uint8Array(entry.bytes);
+  let to = 0;
+  for (let column = 0; column < columns; column++) {
+    for (let row = 0; row < rows; row++) {
+      const from = (row * columns + column) * size;
+      for (let byte = 0; byte < size; byte++) turned[to++] = data[from + byte] ?? 0;
+    }
+  }
+  return turned;
+}
+
 function readHeader(file: string, fileBytes: number): { header: Uint8Array; dataStart: number } {
   if (fileBytes < lengthBytes + headerLimits.min) {
     throw damaged(file, `expected at least ${lengthBytes + headerLimits.min} bytes, found ${fileBytes}`);

@@ -1,5 +1,19 @@
 import { expect, it } from 'vitest';
-import { add, argmax, embed, gelu, linear, rmsNorm, scale, softmax, tokens, weight, type Tensor } from 'upgc';
+import {
+  add,
+  argmax,
+  embed,
+  gelu,
+  layerNorm,
+  linear,
+  positions,
+  rmsNorm,
+  scale,
+  softmax,
+  tokens,
+  weight,
+  type Tensor,
+} from 'upgc';
 import { deviceError, tiny } from '../support/tiny.js';
 import { temporaryFolder } from '../support/temporary.js';
 
@@ -14,6 +28,15 @@ const rows: Readonly<Record<string, () => Tensor>> = {
     logits(rmsNorm(scale(embedded(), { by: 1e-4 }), weight('gain', [width]), { eps: 1e-6 })),
   'a norm, by itself, of a row so small that eps decides': () =>
     logits(gelu(rmsNorm(scale(embedded(), { by: 1e-4 }), weight('gain', [width]), { eps: 1e-6 }))),
+  'a layer norm of rows whose mean is far from 0': () =>
+    logits(
+      layerNorm(add(embedded(), weight('far', [width])), weight('gain', [width]), {
+        bias: weight('bias', [width]),
+        eps: 1e-5,
+      }),
+    ),
+  'the greatest of a position': () =>
+    logits(add(embedded(), embed(argmax(positions(weight('wpe', [64, 9]))), weight('third', [11, width])))),
   'a softmax of scores that e^x cannot hold': () => logits(softmax(scale(embedded(), { by: 300 }))),
   'the first of equal elements': () =>
     logits(embed(argmax(scale(embedded(), { by: 0 })), weight('second', [width, 9]))),

@@ -80,6 +80,11 @@ describe('leaves', () => {
     expect(
       refused(() => add(linear(embedded(), weight('w', [4, 4])), weight('w', [4]))),
     ).toMatchInlineSnapshot(`"error: weight 'w' was f32[4, 4] before, now [4]"`);
+    expect(
+      refused(() =>
+        linear(linear(embedded(), weight('w', [4, 4])), weight('w', [4, 4], { transposed: true })),
+      ),
+    ).toMatchInlineSnapshot(`"error: weight 'w' was f32[4, 4] before, now [4, 4] transposed"`);
   });
 
   it('take their element type from the checkpoint, else from the model', () => {

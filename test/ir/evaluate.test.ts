@@ -28,6 +28,24 @@ describe('leaves', () => {
     const row = (p: number): number[] => [Math.cos(p), Math.cos(p / 10), Math.sin(p), Math.sin(p / 10)];
     expectClose(values, [...row(0), ...row(1), ...row(2)]);
   });
+
+  it('rope_table divides frequencies by factors, others past a length, and scales the whole', () => {
+    const attrs = {
+      theta: 100,
+      dims: 4,
+      factors: [2, 5],
+      long: { past: 2, factors: [4, 1] },
+      scale: 3,
+    };
+    const row = (...angles: number[]): number[] => [
+      ...angles.map((angle) => 3 * Math.cos(angle)),
+      ...angles.map((angle) => 3 * Math.sin(angle)),
+    ];
+    const short = evaluate('rope_table', [], attrs, { C: 2 });
+    expectClose(short.values, [...row(0, 0), ...row(1 / 2, 1 / 50)]);
+    const long = evaluate('rope_table', [], attrs, { C: 3 });
+    expectClose(long.values, [...row(0, 0), ...row(1 / 4, 1 / 10), ...row(2 / 4, 2 / 10)]);
+  });
 });
 
 describe('embed', () => {
@@ -67,6 +85,29 @@ describe('rms_norm', () => {
     const x = array([1, 2, 2], [3, 4, 0, 5]);
     const { values } = evaluate('rms_norm', [x, array([2], [1, 1])], { eps: 1e-30 });
     expectClose(values, [3 / Math.sqrt(12.5), 4 / Math.sqrt(12.5), 0, Math.SQRT2]);
+  });
+});
+
+describe('norms', () => {
+  it('rms_norm adds an offset to the weight', () => {
+    const x = array([1, 2], [3, 4]);
+    const { values } = evaluate('rms_norm', [x, array([2], [0, 1])], { eps: 1e-30, offset: 1 });
+    expectClose(values, [3 / Math.sqrt(12.5), 8 / Math.sqrt(12.5)]);
+  });
+
+  it('layer_norm takes each row less its mean over its standard deviation', () => {
+    const x = array([2, 4], [1, 3, 5, 7, -10, -10, 10, 10]);
+    const weight = array([4], [1, 2, 3, 4]);
+    const one = Math.sqrt(5 + 1);
+    const two = Math.sqrt(100 + 1);
+    const expected = [-3 / one, -2 / one, 3 / one, 12 / one, -10 / two, -20 / two, 30 / two, 40 / two];
+    expectClose(evaluate('layer_norm', [x, weight], { eps: 1 }).values, expected);
+    const bias = [0.5, 0, -1, 2];
+    const { values } = evaluate('layer_norm', [x, weight, array([4], bias)], { eps: 1 });
+    expectClose(
+      values,
+      expected.map((value, i) => value + (bias[i % 4] ?? NaN)),
+    );
   });
 });
 
@@ -147,11 +188,15 @@ describe('attention', () => {
     readonly causal: boolean;
     readonly scale: number;
     readonly window?: number;
+    readonly softcap?: number;
   }
 
   /** The formula, over whole score rows: softmax without the shift, hidden keys weighted 0. */
   function direct(q: readonly number[], k: readonly number[], v: readonly number[], c: Case): number[] {
     const result: number[] = [];
+    // tanh(x) = 1 - 2 / (e^2x + 1)
+    const capped = (s: number): number =>
+      c.softcap === undefined ? s : c.softcap * (1 - 2 / (Math.exp((2 * s) / c.softcap) + 1));
     for (let t = 0; t < c.tokens; t++) {
       for (let h = 0; h < c.heads; h++) {
         const group = Math.floor((h * c.groups) / c.heads);
@@ -161,7 +206,7 @@ describe('attention', () => {
         const weights = Array.from({ length: c.keys }, (_, j) =>
           c.causal && (j > c.start + t || j <= c.start + t - (c.window ?? Infinity))
             ? 0
-            : Math.exp(c.scale * row(k, j).reduce((sum, key, i) => sum + key * (query[i] ?? 0), 0)),
+            : Math.exp(capped(c.scale * row(k, j).reduce((sum, key, i) => sum + key * (query[i] ?? 0), 0))),
         );
         const total = weights.reduce((a, b) => a + b, 0);
         for (let i = 0; i < c.width; i++)
@@ -194,6 +239,8 @@ describe('attention', () => {
     ['a window of two', { ...base, window: 2 }],
     ['a window longer than the text', { ...base, window: 7 }],
     ['a window with a start offset', { ...base, heads: 4, keys: 9, start: 4, window: 3 }],
+    ['a softcap', { ...base, softcap: 0.2 }],
+    ['a softcap, another scale and a window', { ...base, scale: 2, window: 2, softcap: 1.5 }],
   ])('%s', (_, c) => {
     const q = numbers(c.tokens * c.heads * c.width, 1);
     const k = numbers(c.keys * c.groups * c.width, 2);
@@ -208,6 +255,7 @@ describe('attention', () => {
       causal: c.causal,
       ...(c.scale === 1 / 2 ? {} : { scale: c.scale }),
       ...(c.window === undefined ? {} : { window: c.window }),
+      ...(c.softcap === undefined ? {} : { softcap: c.softcap }),
     };
     const { shape, values } = evaluate('attention', operands, attrs);
     expect(shape).toEqual([c.tokens, c.heads, c.width]);
@@ -274,6 +322,13 @@ describe('elementwise', () => {
     expect(evaluate('gelu', [array([1], [1])], {}).values[0]).toBeCloseTo(0.841191990608276, 9);
   });
 
+  it('tanh', () => {
+    expectClose(
+      evaluate('tanh', [x], {}).values,
+      [-2, -0.5, 0, 3].map((v) => 1 - 2 / (Math.exp(2 * v) + 1)),
+    );
+  });
+
   it('softmax', () => {
     const { values } = evaluate(
       'softmax',
@@ -299,6 +354,15 @@ describe('views', () => {
     expect(evaluate('reshape', [y], { shape: [2, 2, 2] })).toEqual({
       shape: [2, 2, 2],
       values: [0, 1, 2, 3, 4, 5, 6, 7],
+    });
+  });
+
+  it('positions takes the rows of the tokens of a step', () => {
+    expect(evaluate('positions', [x], {}, { T: 1 })).toEqual({ shape: [1, 5], values: [0, 1, 2, 3, 4] });
+    const table = array([4, 2], [0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(evaluate('positions', [table, position(1)], {}, { T: 2 })).toEqual({
+      shape: [2, 2],
+      values: [2, 3, 4, 5],
     });
   });
 

@@ -87,6 +87,58 @@ describe('infer', () => {
     `);
   });
 
+  it('leaves', () => {
+    const weight: AttrsOf<'weight'> = { name: 'w', dtype: 'f32', shape: [2, 3], transposed: true };
+    expect(inferred('weight', [], weight)).toBe('f32[2, 3]');
+    const table = { theta: 10, dims: 4, factors: [1, 2] };
+    expect(inferred('rope_table', [], table)).toBe('f32[C, 4]');
+    expect([
+      inferred('weight', [], { ...weight, shape: [2, 3, 4] }),
+      inferred('rope_table', [], { ...table, factors: [1, 2, 3] }),
+      inferred('rope_table', [], { ...table, long: { past: 8, factors: [1] } }),
+    ]).toMatchInlineSnapshot(`
+      [
+        "refused: only a matrix can be transposed, not [2, 3, 4]",
+        "refused: factors must be 2 numbers, one for each pair of 4 dims, not 3",
+        "refused: long.factors must be 2 numbers, one for each pair of 4 dims, not 1",
+      ]
+    `);
+  });
+
+  it('layer_norm', () => {
+    expect(inferred('layer_norm', [f32('T', 4), bf16(4), f32(4)], { eps: 1 })).toBe('f32[T, 4]');
+    expect([
+      inferred('layer_norm', [bf16('T', 4), f32(4)], { eps: 1 }),
+      inferred('layer_norm', [f32('T', 4), f32(5)], { eps: 1 }),
+      inferred('layer_norm', [f32('T', 4), f32(4), f32(3)], { eps: 1 }),
+    ]).toMatchInlineSnapshot(`
+      [
+        "refused: x must be f32[.., N] with a known N, not bf16[T, 4]",
+        "refused: weight f32[5] must match the last axis of x f32[T, 4]",
+        "refused: bias f32[3] must match the last axis of x f32[T, 4]",
+      ]
+    `);
+  });
+
+  it('positions', () => {
+    expect(inferred('positions', [bf16(16, 4), i32()], {})).toBe('bf16[T, 4]');
+    expect([
+      inferred('positions', [i32(16, 4)], {}),
+      inferred('positions', [f32('T', 4)], {}),
+      inferred('positions', [f32(16)], {}),
+      inferred('positions', [f32(16, 4), i32(1)], {}),
+      inferred('tanh', [i32('T')], {}),
+    ]).toMatchInlineSnapshot(`
+      [
+        "refused: table must be [P, D], not i32[16, 4]",
+        "refused: table must be [P, D], not f32[T, 4]",
+        "refused: table must be [P, D], not f32[16]",
+        "refused: start must be i32[], not i32[1]",
+        "refused: x must be real numbers, not i32[T]",
+      ]
+    `);
+  });
+
   it('rope', () => {
     expect(inferred('rope', [f32('T', 2, 8), f32('C', 4), i32()], {})).toBe('f32[T, 2, 8]');
     expect([

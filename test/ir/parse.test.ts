@@ -108,7 +108,7 @@ describe('a wrong text is refused', () => {
         ┌─ <text>:2:25",
         "error: rms_norm has no attribute 'epsilon'
         ┌─ <text>:6:36
-        note: it has eps",
+        note: it has eps, offset",
         "error: embed has no attribute 'axis'
         ┌─ <text>:5:32
         note: it has none",

@@ -127,6 +127,71 @@ function geluBound(x: number, error: number, value: number): number {
   return moved + 0.5 * far * tanh * (1 + gamma(2)) + rounding(2, Math.abs(value) + moved);
 }
 
+/** (c, b) → b + c for a number c in the kernel's text. */
+function shifted(x: Approximate, by: number): Approximate {
+  if (by === 0) return x;
+  const data = x.data.map((value) => value + by);
+  const error = data.map((value, i) => {
+    const moved = at(x.error, i) + literalError(by);
+    return moved + rounding(1, Math.abs(value) + moved);
+  });
+  return { shape: x.shape, data, error };
+}
+
+/** x less the mean of its row of n. */
+function deviations(x: Approximate, n: number): Approximate {
+  const data = Float64Array.from(x.data);
+  const error = Float64Array.from(x.error);
+  for (let start = 0; start < data.length; start += n) {
+    let [mean, moved, size] = [0, 0, 0];
+    for (let i = start; i < start + n; i++) {
+      mean += at(x.data, i) / n;
+      moved += at(x.error, i) / n;
+      size += magnitude(x, i) / n;
+    }
+    // n - 1 sums and the division.
+    const meanError = moved + rounding(n, size);
+    for (let i = start; i < start + n; i++) {
+      data[i] = at(x.data, i) - mean;
+      const off = at(x.error, i) + meanError;
+      error[i] = off + rounding(1, Math.abs(at(data, i)) + off);
+    }
+  }
+  return { shape: x.shape, data, error };
+}
+
+/** x / √(mean(x²) + eps) · weight, by rows. */
+function normBound(x: Approximate, weight: Approximate, eps: number, result: NdArray): Float64Array {
+  const n = weight.data.length;
+  const error = new Float64Array(result.data.length);
+  // The mean square: n products and sums, the division, eps and its rounding. Then the root, its reciprocal, and
+  // the products with x and the weight.
+  const meanSquare = gamma(n + 3);
+  const relative = ((1 - meanSquare) ** -0.5 * (1 + u) ** 2 - 1) * (1 + u) ** 2 + gamma(2);
+  for (let start = 0; start < error.length; start += n) {
+    const row = x.data.subarray(start, start + n);
+    const rowError = x.error.subarray(start, start + n);
+    const norm = Math.sqrt(row.reduce((sum, value) => sum + value ** 2, 0) / n + eps);
+    // The root is a norm of (x / √n, √eps), so it moves by no more than that of the errors.
+    const moved = Math.sqrt(rowError.reduce((sum, value) => sum + value ** 2, 0) / n);
+    for (let i = 0; i < n; i++) {
+      const unit = at(row, i) / norm;
+      const unitError = moved < norm ? (at(rowError, i) + Math.abs(unit) * moved) / (norm - moved) : Infinity;
+      const size = (Math.abs(unit) + unitError) * magnitude(weight, i);
+      error[start + i] =
+        productError(unit, unitError, at(weight.data, i), at(weight.error, i)) + relative * size + 4 * tiny;
+    }
+  }
+  return error;
+}
+
+/** tanh, whose slope is at most 1 and at x its flatness there. */
+function tanhBound(x: number, error: number): number {
+  const flatness = 1 - Math.tanh(x) ** 2;
+  const moved = Math.min(error, flatness * error + (tanhCurvature / 2) * error ** 2);
+  return moved + tanhError * (Math.abs(Math.tanh(x)) + moved) + tiny;
+}
+
 /** Models have none of these ops, and bounds are of models. */
 function madeByPasses(): never {
   throw new Error('a model has an op that only passes make');
@@ -153,29 +218,16 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
       return error + at(bias.error, row) + rounding(k + 1, size + magnitude(bias, row));
     });
   },
-  rms_norm: ({ x, weight }, { eps }, result) => {
+  rms_norm: ({ x, weight }, { eps, offset = 0 }, result) =>
+    normBound(x, shifted(weight, offset), eps, result),
+  layer_norm: ({ x, weight, bias }, { eps }, result) => {
     const n = weight.data.length;
-    const error = new Float64Array(result.data.length);
-    // The mean square: n products and sums, the division, eps and its rounding. Then the root, its reciprocal, and
-    // the products with x and the weight.
-    const meanSquare = gamma(n + 3);
-    const relative = ((1 - meanSquare) ** -0.5 * (1 + u) ** 2 - 1) * (1 + u) ** 2 + gamma(2);
-    for (let start = 0; start < error.length; start += n) {
-      const row = x.data.subarray(start, start + n);
-      const rowError = x.error.subarray(start, start + n);
-      const norm = Math.sqrt(row.reduce((sum, value) => sum + value ** 2, 0) / n + eps);
-      // The root is a norm of (x / √n, √eps), so it moves by no more than that of the errors.
-      const moved = Math.sqrt(rowError.reduce((sum, value) => sum + value ** 2, 0) / n);
-      for (let i = 0; i < n; i++) {
-        const unit = at(row, i) / norm;
-        const unitError =
-          moved < norm ? (at(rowError, i) + Math.abs(unit) * moved) / (norm - moved) : Infinity;
-        const size = (Math.abs(unit) + unitError) * magnitude(weight, i);
-        error[start + i] =
-          productError(unit, unitError, at(weight.data, i), at(weight.error, i)) + relative * size + 4 * tiny;
-      }
-    }
-    return error;
+    const error = normBound(deviations(x, n), weight, eps, result);
+    if (!bias) return error;
+    return error.map((off, i) => {
+      const moved = off + at(bias.error, i % n);
+      return moved + rounding(1, Math.abs(at(result.data, i)) + moved);
+    });
   },
   rope: ({ x, table, start }, _attrs, result) => {
     const [, heads = 0, width = 0] = result.shape;
@@ -202,11 +254,18 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
   },
   cache_append: ({ cache, x, start }, attrs, { shape }) =>
     ops.cache_append.evaluate({ cache: errorsOf(cache), x: errorsOf(x), start }, attrs, shape),
-  attention: ({ q, k, v, start }, { scale, ...sight }, result) => {
+  attention: ({ q, k, v, start }, { scale, softcap, ...sight }, result) => {
     const [tokens = 0, heads = 0, width = 0] = result.shape;
     const [keys = 0, groups = 1] = k.shape;
-    const factor = scale ?? 1 / Math.sqrt(width);
+    // With a softcap the product is multiplied by scale / softcap, and tanh of that by the softcap.
+    const factor = (scale ?? 1 / Math.sqrt(width)) / (softcap ?? 1);
     const factorError = literalError(factor);
+    const capped = ({ score, error }: { score: number; error: number }): { score: number; error: number } => {
+      if (softcap === undefined) return { score, error };
+      const value = Math.tanh(score);
+      const moved = productError(value, tanhBound(score, error), softcap, literalError(softcap));
+      return { score: softcap * value, error: moved + rounding(1, softcap * Math.abs(value) + moved) };
+    };
     const first = start?.data[0] ?? 0;
     const error = new Float64Array(result.data.length);
     for (let t = 0; t < tokens; t++) {
@@ -219,12 +278,12 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
         const scores = keyAt.map((key) => {
           const product = dot(q, query, k, key, width);
           const productOff = product.error + rounding(width, product.size);
-          return {
+          return capped({
             score: product.value * factor,
             error:
               productError(product.value, productOff, factor, factorError) +
               rounding(1, (Math.abs(product.value) + productOff) * (factor + factorError)),
-          };
+          });
         });
         const { weights, relative, drift } = softmaxWeights(
           scores.map(({ score }) => score),
@@ -255,6 +314,7 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
     eachElement(result, (i, value) => siluBound(at(x.data, i), at(x.error, i), value)),
   gelu: ({ x }, _attrs, result) =>
     eachElement(result, (i, value) => geluBound(at(x.data, i), at(x.error, i), value)),
+  tanh: ({ x }, _attrs, result) => eachElement(result, (i) => tanhBound(at(x.data, i), at(x.error, i))),
   mul: ({ a, b }, _attrs, result) =>
     eachElement(result, (i) => {
       const j = i % b.data.length;
@@ -273,6 +333,8 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
     }),
   split: ({ x }, attrs, { shape }) => ops.split.evaluate({ x: errorsOf(x) }, attrs, shape),
   reshape: ({ x }, attrs, { shape }) => ops.reshape.evaluate({ x: errorsOf(x) }, attrs, shape),
+  positions: ({ table, start }, attrs, { shape }) =>
+    ops.positions.evaluate({ table: errorsOf(table), ...(start && { start }) }, attrs, shape),
   softmax: ({ x }, _attrs, result) => {
     const n = result.shape.at(-1) ?? 1;
     const error = new Float64Array(result.data.length);

@@ -11,8 +11,8 @@ export interface Golden {
 }
 
 /** The reference outputs in a fixture folder. */
-export function readGolden(folder: string): Golden {
-  const { tensors } = openSafetensors(path.resolve('test/fixtures', folder, 'golden.safetensors'));
+export function readGolden(folder: string, name = 'golden'): Golden {
+  const { tensors } = openSafetensors(path.resolve('test/fixtures', folder, `${name}.safetensors`));
   const read = (name: string): number[] => {
     const entry = tensors.get(name);
     if (!entry) throw new Error(`the golden file has no ${name}`);

@@ -80,12 +80,12 @@ class Building {
     return fitting[index % Math.max(1, fitting.length)];
   }
 
-  weight(kind: WeightKind, shape: readonly number[], dtype: number): Tensor {
-    return dsl.weight(`w${this.count++}.${pick(weightDtypes, dtype)}.${kind}`, shape);
+  weight(kind: WeightKind, shape: readonly number[], dtype: number, transposed = false): Tensor {
+    return dsl.weight(`w${this.count++}.${pick(weightDtypes, dtype)}.${kind}`, shape, { transposed });
   }
 
   linear(x: Tensor, n: number, { dtype, bias }: { dtype: number; bias: boolean }): Tensor {
-    const matrix = this.weight('matrix', [n, widthOf(x)], dtype);
+    const matrix = this.weight('matrix', [n, widthOf(x)], dtype, dtype % 4 === 3);
     this.matrices.push(matrix);
     return bias
       ? dsl.linear(x, matrix, this.weight('vector', [n], Math.floor(dtype / 3)))
@@ -93,7 +93,13 @@ class Building {
   }
 
   norm(x: Tensor, dtype: number): Tensor {
-    return dsl.rmsNorm(x, this.factors([widthOf(x)], 0, dtype), { eps: 1e-5 });
+    const gain = this.factors([widthOf(x)], 0, dtype);
+    return dtype % 5 === 4 ? this.layerNorm(x, gain, dtype) : dsl.rmsNorm(x, gain, { eps: 1e-5 });
+  }
+
+  layerNorm(x: Tensor, gain: Tensor, variant: number): Tensor {
+    const bias = variant % 2 === 1 ? this.weight('vector', [widthOf(x)], variant) : undefined;
+    return dsl.layerNorm(x, gain, { bias, eps: 1e-5 });
   }
 
   /** A vector of factors around 1: a weight, or computed from weights. */
@@ -110,9 +116,23 @@ const rows = (x: Tensor): boolean => rank(x) === 2;
 const heads = (x: Tensor): boolean => rank(x) === 3;
 const hasAxis = (x: Tensor): boolean => rank(x) >= 2;
 
-/** Sometimes a window, shorter or longer than the text. */
-const sight = (n: number): { causal: true; window?: number } =>
-  n % 2 === 1 ? { causal: true, window: 1 + (Math.floor(n / 2) % 7) } : { causal: true };
+/** Sometimes a window, shorter or longer than the text, and sometimes a softcap of the scores. */
+const sight = (n: number): { causal: true; window?: number; softcap?: number } => ({
+  causal: true,
+  ...(n % 2 === 1 ? { window: 1 + (Math.floor(n / 2) % 7) } : {}),
+  ...(Math.floor(n / 14) % 4 === 3 ? { softcap: 1.5 } : {}),
+});
+
+/** Rotations for some dims: of one wavelength each, or of stretched ones. */
+function turnOf(theta: number, dims: number, variant: number): dsl.RopeOptions {
+  const factors = (by: number): number[] => Array.from({ length: dims / 2 }, (_, i) => by + i / 7);
+  return {
+    theta,
+    dims,
+    ...(variant % 3 > 0 ? { factors: factors(1) } : {}),
+    ...(variant % 3 === 2 ? { long: { past: 8, factors: factors(1.5) }, scale: 1.1 } : {}),
+  };
+}
 
 /** Attention of x to itself and the product of that; queries, keys and values by one matrix or three, turned or not. */
 function selfAttention(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
@@ -128,7 +148,7 @@ function selfAttention(m: Building, x: Tensor, { b, c, d }: Numbers): Tensor {
       : ([part(sizes[0]), part(sizes[1]), part(sizes[2])] as const);
   const variant = Math.floor(d / 19) % 3;
   const dims = variant === 0 ? 2 * Math.floor(size / 2) : 2 * (1 + (b % Math.floor(size / 2)));
-  const turned = (y: Tensor): Tensor => (variant === 2 ? y : dsl.rope(y, { theta: 10000, dims }));
+  const turned = (y: Tensor): Tensor => (variant === 2 ? y : dsl.rope(y, turnOf(10000, dims, c)));
   const mixed = dsl.attention(
     turned(dsl.splitHeads(q, queries)),
     turned(dsl.splitHeads(k, groups)),
@@ -236,7 +256,26 @@ const steps = {
   rms_norm: (m: Building, { a, b, c, d }: Numbers) => {
     const x = m.value(a, hasAxis);
     if (!x) return;
-    m.push(dsl.rmsNorm(x, m.factors([widthOf(x)], b, d), { eps: c % 2 === 0 ? 1e-5 : 1e-6 }), 1);
+    const offset = Math.floor(c / 2) % 4 === 3 ? { offset: 0.5 } : {};
+    const eps = c % 2 === 0 ? 1e-5 : 1e-6;
+    m.push(dsl.rmsNorm(x, m.factors([widthOf(x)], b, d), { eps, ...offset }), 1);
+  },
+  layer_norm: (m: Building, { a, b, c, d }: Numbers) => {
+    const x = m.value(a, hasAxis);
+    if (x) m.push(m.layerNorm(x, m.factors([widthOf(x)], b, d), c), 1);
+  },
+  tanh: (m: Building, { a, b }: Numbers) => {
+    const x = m.value(a);
+    if (!x) return;
+    const cap = pick([1, 2, 0.5], b);
+    m.push(dsl.scale(dsl.tanh(dsl.scale(x, { by: 1 / cap })), { by: cap }), m.degree(x));
+  },
+  positions: (m: Building, { a, b, d }: Numbers) => {
+    const x = m.value(a, rows);
+    if (!x) return;
+    // More rows than any text here has tokens.
+    const table = m.weight('table', [300 + (b % 3), widthOf(x)], d);
+    m.push(dsl.add(x, dsl.positions(b % 4 === 3 ? dsl.scale(table, { by: 0.5 }) : table)), m.degree(x));
   },
   softmax: (m: Building, { a }: Numbers) => {
     const x = m.value(a, hasAxis);
@@ -269,7 +308,7 @@ const steps = {
     const x = m.value(a, (value) => heads(value) && widthOf(value) > 1);
     if (!x) return;
     const dims = 2 * (1 + (b % Math.floor(widthOf(x) / 2)));
-    m.push(dsl.rope(x, { theta: pick([10000, 500, 250000], c), dims }), m.degree(x));
+    m.push(dsl.rope(x, turnOf(pick([10000, 500, 250000], c), dims, Math.floor(c / 3))), m.degree(x));
   },
   attention: (m: Building, { a, b, c, d }: Numbers) => {
     const q = m.value(a, heads);
@@ -509,13 +548,22 @@ function stored(shape: readonly number[], dtype: DType, data: Float64Array): Sto
   return { dtype: dtype.toUpperCase(), shape, data: new Uint8Array(elements.buffer) };
 }
 
+/** The elements of a matrix column by column. */
+function turned(data: Float64Array, columns: number): Float64Array {
+  const rows = data.length / columns;
+  return data.map((_, i) => data[(i % rows) * columns + Math.floor(i / rows)] ?? Number.NaN);
+}
+
 /** Writes a checkpoint folder that holds the weights of a graph. */
 export function writeCheckpoint(dir: string, graph: Graph, values: ReadonlyMap<string, Float64Array>): void {
   const tensors: Record<string, StoredTensor> = {};
   for (const node of graph.nodes) {
     if (!isOp(node, 'weight')) continue;
-    const { name, shape, dtype } = node.attrs;
-    tensors[name] = stored(shape, dtype, values.get(name) ?? new Float64Array());
+    const { name, shape, dtype, transposed } = node.attrs;
+    const data = values.get(name) ?? new Float64Array();
+    tensors[name] = transposed
+      ? stored(shape.toReversed(), dtype, turned(data, Number(shape[1])))
+      : stored(shape, dtype, data);
   }
   mkdirSync(dir, { recursive: true });
   writeFileSync(path.join(dir, 'config.json'), '{}\n');

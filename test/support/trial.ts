@@ -30,7 +30,7 @@ export interface Trial {
 /** What the logits of a text should be, and how far from that the device's may be. */
 export function reference({ graph, context }: Trial, tokens: readonly number[]): Approximate {
   const values = weightValues(graph);
-  const bound = { ...graph, dims: { C: context + 1 } };
+  const bound = { ...graph, dims: { C: context } };
   const step = interpret(bound, {
     inputs: new Map([['tokens', tokens]]),
     weights: (name) => values.get(name) ?? new Float64Array(),

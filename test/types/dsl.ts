@@ -4,10 +4,12 @@ import {
   argmax,
   attention,
   embed,
+  layerNorm,
   layers,
   linear,
   model,
   mul,
+  positions,
   reshape,
   rmsNorm,
   rope,
@@ -34,6 +36,12 @@ export const accepted: Tensor[] = [
   attention(x, x, x, { causal: true, window: 4096 }),
   rope(x, { theta: 10000 }),
   rope(x, { theta: 10000, dims: 64 }),
+  rope(x, { theta: 10000, factors: [1, 2], long: { past: 64, factors: [2, 3] }, scale: 1.2 }),
+  layerNorm(x, w, { eps: 1e-5 }),
+  layerNorm(x, w, { bias: w, eps: 1e-5 }),
+  positions(w),
+  weight('matrix', [10, 4], { transposed: true }),
+  attention(x, x, x, { causal: true, softcap: 50 }),
   reshape(x, { shape: ['T', 2, 4] }),
   scale(x, { by: 2 }),
   embed(tokens(), weight('table', [10, 4])),
@@ -54,6 +62,8 @@ export const refused: unknown[] = [
   rmsNorm(x, w, { eps: '1e-5' }),
   // @ts-expect-error: eps is misspelt
   rmsNorm(x, w, { epsilon: 1e-5 }),
+  // @ts-expect-error: eps is needed
+  layerNorm(x, w, { bias: w }),
   // @ts-expect-error: causal is needed
   attention(x, x, x, {}),
   // @ts-expect-error: attributes are needed

@@ -26,21 +26,21 @@ export const attentionParts = defineOp({
     const [tokens = 1, heads = 1, width] = inputs.q.shape;
     return f32(tokens, heads, parts, Number(width) + 2);
   },
-  evaluate: ({ start, ...operands }, { scale, parts, ...sight }, shape) => {
+  evaluate: ({ start, ...operands }, { parts, ...attrs }, shape) => {
     const [tokens = 0, heads = 0, , stride = 0] = shape;
     const width = stride - 2;
     const [keys = 0, groups = 1] = operands.k.shape;
     const first = start?.data[0] ?? 0;
     const result = new Float64Array(elementCount(shape));
     for (let t = 0; t < tokens; t++) {
-      const seen = visibleRows(first + t, keys, sight);
+      const seen = visibleRows(first + t, keys, attrs);
       const count = rowsOfPart(seen.length, parts);
       for (let h = 0; h < heads; h++) {
         const head = t * heads + h;
         for (let part = 0; part < parts; part++) {
           const rows = seen.slice(part * count, (part + 1) * count);
           const group = Math.floor(h / (heads / groups));
-          const { most, total, mixed } = weighRows(operands, head * width, group, rows, scale);
+          const { most, total, mixed } = weighRows(operands, head * width, group, rows, attrs);
           result.set([...mixed, most, total], (head * parts + part) * stride);
         }
       }

@@ -1,10 +1,6 @@
 import { z } from 'zod';
-import { defineOp, reject, singlePrecision, type Named, type NdArray } from '../define.js';
-import { elementCount, formatType, i32, sameShape, sameType, type TensorType } from '../type.js';
-
-function checkStart(start: TensorType | undefined): void {
-  if (start && !sameType(start, i32())) reject(`start must be i32[], not ${formatType(start)}`);
-}
+import { checkStart, defineOp, reject, singlePrecision, type Named, type NdArray } from '../define.js';
+import { elementCount, formatType, sameShape, sameType, type TensorType } from '../type.js';
 
 export const rope = defineOp({
   name: 'rope',
@@ -108,7 +104,7 @@ export function weighRows(
   query: number,
   group: number,
   rows: readonly number[],
-  scale: number | undefined,
+  { scale, softcap }: { readonly scale?: number | undefined; readonly softcap?: number | undefined },
 ): Weighed {
   const [, groups = 1, width = 0] = k.shape;
   const factor = scale ?? 1 / Math.sqrt(width);
@@ -116,7 +112,7 @@ export function weighRows(
   const scores = starts.map((key) => {
     let dot = 0;
     for (let i = 0; i < width; i++) dot += (q.data[query + i] ?? 0) * (k.data[key + i] ?? 0);
-    return dot * factor;
+    return softcap === undefined ? dot * factor : softcap * Math.tanh((dot * factor) / softcap);
   });
   const most = scores.reduce((a, b) => Math.max(a, b), -Infinity);
   const weights = scores.map((score) => Math.exp(score - most));
@@ -130,6 +126,7 @@ export const attentionAttrs = z.object({
   causal: z.boolean(),
   scale: singlePrecision.positive().optional(),
   window: z.int().positive().optional(),
+  softcap: singlePrecision.positive().optional(),
 });
 
 type AttentionTypes = Named<readonly ['q', 'k', 'v', 'start?'], TensorType>;
@@ -159,7 +156,8 @@ export const attention = defineOp({
   doc:
     'softmax(q · kᵀ · scale) · v per head (Vaswani et al. 2017); grouped-query when k and v have fewer heads (Ainslie et ' +
     'al. 2023). Causal: the query at position start + t sees the keys at positions up to its own; with a window, at the ' +
-    'latest `window` of them, its own included (Beltagy et al. 2020). The key of position p is row p mod S. ' +
+    'latest `window` of them, its own included (Beltagy et al. 2020). With a softcap c, a score s is c · tanh(s / c) ' +
+    '(Gemma 2). The key of position p is row p mod S. ' +
     'q f32[T, H, D], k and v f32[S, G, D] with H a multiple of G → f32[T, H, D]. scale defaults to 1/√D, start to 0.',
   class: 'kernel',
   inputs: ['q', 'k', 'v', 'start?'],
@@ -169,16 +167,16 @@ export const attention = defineOp({
     checkAttention(inputs, attrs);
     return inputs.q;
   },
-  evaluate: ({ start, ...operands }, { scale, ...sight }, shape) => {
+  evaluate: ({ start, ...operands }, attrs, shape) => {
     const [tokens = 0, heads = 0, width = 0] = shape;
     const [keys = 0, groups = 1] = operands.k.shape;
     const first = start?.data[0] ?? 0;
     const result = new Float64Array(elementCount(shape));
     for (let t = 0; t < tokens; t++) {
-      const seen = visibleRows(first + t, keys, sight);
+      const seen = visibleRows(first + t, keys, attrs);
       for (let h = 0; h < heads; h++) {
         const query = (t * heads + h) * width;
-        const { total, mixed } = weighRows(operands, query, Math.floor(h / (heads / groups)), seen, scale);
+        const { total, mixed } = weighRows(operands, query, Math.floor(h / (heads / groups)), seen, attrs);
         result.set(
           mixed.map((sum) => sum / total),
           query,

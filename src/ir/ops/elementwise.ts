@@ -95,3 +95,15 @@ export const gelu = defineOp({
     ),
   cost: (_, __, shape) => elementCost(9, shape),
 });
+
+export const tanh = defineOp({
+  name: 'tanh',
+  doc: 'The hyperbolic tangent of x.',
+  class: 'elementwise',
+  inputs: ['x'],
+  attrs: none,
+  tokenwise: true,
+  infer: ({ x }) => realResult(x),
+  evaluate: ({ x }) => mapUnary(x, (value) => Math.tanh(value)),
+  cost: (_, __, shape) => elementCost(4, shape),
+});

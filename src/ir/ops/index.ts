@@ -2,11 +2,11 @@ import type { z } from 'zod';
 import { attentionCombine, attentionParts } from './attention-parts.js';
 import { attention, cacheAppend, rope } from './attention.js';
 import { embed, linear } from './dense.js';
-import { add, gelu, mul, scale, silu } from './elementwise.js';
+import { add, gelu, mul, scale, silu, tanh } from './elementwise.js';
 import { input, ropeTable, state, weight } from './leaf.js';
-import { argmax, last, rmsNorm, softmax } from './row.js';
+import { argmax, last, layerNorm, rmsNorm, softmax } from './row.js';
 import { sample } from './sample.js';
-import { reshape, split } from './shape.js';
+import { positions, reshape, split } from './shape.js';
 
 /** Every op. Tables over ops are total over these keys, so the compiler lists what a new op still needs. */
 export const ops = {
@@ -17,6 +17,7 @@ export const ops = {
   embed,
   linear,
   rms_norm: rmsNorm,
+  layer_norm: layerNorm,
   rope,
   cache_append: cacheAppend,
   attention,
@@ -24,11 +25,13 @@ export const ops = {
   attention_combine: attentionCombine,
   silu,
   gelu,
+  tanh,
   mul,
   add,
   scale,
   split,
   reshape,
+  positions,
   softmax,
   last,
   argmax,

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { defineOp } from '../define.js';
+import { defineOp, reject, singlePrecision } from '../define.js';
 import { dtypes, elementCount } from '../type.js';
 
 const shape = z.array(z.union([z.int().nonnegative(), z.string()]));
@@ -24,12 +24,21 @@ export const input = defineOp({
 
 export const weight = defineOp({
   name: 'weight',
-  doc: 'A tensor of the checkpoint, by its name there.',
+  doc: 'A tensor of the checkpoint, by its name there; of two axes, the other way round there if `transposed`.',
   class: 'leaf',
   inputs: [],
-  attrs: z.object({ name: z.string().min(1), dtype: z.enum(dtypes), shape: z.array(z.int().positive()) }),
+  attrs: z.object({
+    name: z.string().min(1),
+    dtype: z.enum(dtypes),
+    shape: z.array(z.int().positive()),
+    transposed: z.literal(true).optional(),
+  }),
   tokenwise: false,
-  infer: (_, { dtype, shape }) => ({ dtype, shape }),
+  infer: (_, { dtype, shape, transposed }) => {
+    if (transposed && shape.length !== 2)
+      reject(`only a matrix can be transposed, not [${shape.join(', ')}]`);
+    return { dtype, shape };
+  },
   evaluate: (_, { name }) => unbound(`weight ${name}`),
   cost: free,
 });
@@ -46,23 +55,43 @@ export const state = defineOp({
   cost: free,
 });
 
-/** Rotary angles as in RoFormer (Su et al. 2021, eq. 15): row p holds cos(p·f_i), then sin(p·f_i), f_i = θ^(-2i/dims). */
+const factors = z.array(z.number().positive());
+
+/**
+ * Rotary angles as in RoFormer (Su et al. 2021, eq. 15): row p holds cos(p·f_i), then sin(p·f_i), f_i = θ^(-2i/dims).
+ * Ways to stretch a context (Llama 3.1, LongRoPE) divide f_i by a factor of its own, and multiply all of the row.
+ */
 export const ropeTable = defineOp({
   name: 'rope_table',
-  doc: 'Cosines and sines of the rotary angles of every position: f32[C, dims]; the first half of a row is cosines.',
+  doc:
+    'Cosines and sines of the rotary angles of every position: f32[C, dims]; the first half of a row is cosines. ' +
+    '`factors` divide the frequencies; where the context is longer than `long.past`, `long.factors` do. `scale` multiplies all.',
   class: 'leaf',
   inputs: [],
-  attrs: z.object({ theta: z.number().positive(), dims: z.int().positive().multipleOf(2) }),
+  attrs: z.object({
+    theta: z.number().positive(),
+    dims: z.int().positive().multipleOf(2),
+    factors: factors.optional(),
+    long: z.object({ past: z.int().positive(), factors }).optional(),
+    scale: singlePrecision.positive().optional(),
+  }),
   tokenwise: false,
-  infer: (_, { dims }) => ({ dtype: 'f32', shape: ['C', dims] }),
-  evaluate: (_, { theta, dims }, shape) => {
+  infer: (_, { dims, factors, long }) => {
+    for (const [name, list] of Object.entries({ factors, 'long.factors': long?.factors }))
+      if (list && list.length !== dims / 2)
+        reject(`${name} must be ${dims / 2} numbers, one for each pair of ${dims} dims, not ${list.length}`);
+    return { dtype: 'f32', shape: ['C', dims] };
+  },
+  evaluate: (_, { theta, dims, factors, long, scale = 1 }, shape) => {
+    const [context = 0] = shape;
+    const divisors = long && context > long.past ? long.factors : factors;
     const table = new Float64Array(elementCount(shape));
     const half = dims / 2;
-    for (let position = 0; position * dims < table.length; position++) {
+    for (let position = 0; position < context; position++) {
       for (let i = 0; i < half; i++) {
-        const angle = position * theta ** ((-2 * i) / dims);
-        table[position * dims + i] = Math.cos(angle);
-        table[position * dims + half + i] = Math.sin(angle);
+        const angle = (position * theta ** ((-2 * i) / dims)) / (divisors?.[i] ?? 1);
+        table[position * dims + i] = scale * Math.cos(angle);
+        table[position * dims + half + i] = scale * Math.sin(angle);
       }
     }
     return table;

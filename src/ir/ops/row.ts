@@ -13,32 +13,70 @@ function checkRows(x: TensorType): void {
   }
 }
 
+/** A norm's weight or bias. */
+function checkVector(name: string, vector: TensorType, x: TensorType): void {
+  if (vector.dtype !== 'i32' && sameShape(vector.shape, [lastDim(x.shape)])) return;
+  reject(`${name} ${formatType(vector)} must match the last axis of x ${formatType(x)}`);
+}
+
 export const rmsNorm = defineOp({
   name: 'rms_norm',
-  doc: 'x / √(mean(x²) + eps) · weight over the last axis (Zhang & Sennrich 2019): x [.., N], weight [N].',
+  doc:
+    'x / √(mean(x²) + eps) · (weight + offset) over the last axis (Zhang & Sennrich 2019): x [.., N], weight [N]. ' +
+    'offset defaults to 0; checkpoints that store weights less 1 have 1.',
   class: 'kernel',
   inputs: ['x', 'weight'],
-  attrs: z.object({ eps: singlePrecision.positive() }),
+  attrs: z.object({ eps: singlePrecision.positive(), offset: singlePrecision.optional() }),
   tokenwise: true,
   infer: ({ x, weight }) => {
     checkRows(x);
-    if (weight.dtype === 'i32' || !sameShape(weight.shape, [lastDim(x.shape)])) {
-      reject(`weight ${formatType(weight)} must match the last axis of x ${formatType(x)}`);
-    }
+    checkVector('weight', weight, x);
     return x;
   },
-  evaluate: ({ x, weight }, { eps }) => {
+  evaluate: ({ x, weight }, { eps, offset = 0 }) => {
     const n = weight.data.length;
     const result = new Float64Array(x.data.length);
     for (let start = 0; start < x.data.length; start += n) {
       const row = x.data.subarray(start, start + n);
       const meanSquare = row.reduce((sum, value) => sum + value * value, 0) / n;
       const factor = 1 / Math.sqrt(meanSquare + eps);
-      row.forEach((value, i) => (result[start + i] = value * factor * (weight.data[i] ?? 0)));
+      row.forEach((value, i) => (result[start + i] = value * factor * ((weight.data[i] ?? 0) + offset)));
     }
     return result;
   },
   cost: ({ weight: [n = 0] }, _, shape) => ({ flops: 4 * elementCount(shape), reduction: n }),
+});
+
+export const layerNorm = defineOp({
+  name: 'layer_norm',
+  doc:
+    '(x - mean(x)) / √(variance(x) + eps) · weight + bias over the last axis (Ba et al. 2016): x [.., N], weight and ' +
+    'bias [N].',
+  class: 'kernel',
+  inputs: ['x', 'weight', 'bias?'],
+  attrs: z.object({ eps: singlePrecision.positive() }),
+  tokenwise: true,
+  infer: ({ x, weight, bias }) => {
+    checkRows(x);
+    checkVector('weight', weight, x);
+    if (bias) checkVector('bias', bias, x);
+    return x;
+  },
+  evaluate: ({ x, weight, bias }, { eps }) => {
+    const n = weight.data.length;
+    const result = new Float64Array(x.data.length);
+    for (let start = 0; start < x.data.length; start += n) {
+      const row = x.data.subarray(start, start + n);
+      const mean = row.reduce((sum, value) => sum + value, 0) / n;
+      const variance = row.reduce((sum, value) => sum + (value - mean) ** 2, 0) / n;
+      const factor = 1 / Math.sqrt(variance + eps);
+      row.forEach((value, i) => {
+        result[start + i] = (value - mean) * factor * (weight.data[i] ?? 0) + (bias?.data[i] ?? 0);
+      });
+    }
+    return result;
+  },
+  cost: ({ weight: [n = 0] }, _, shape) => ({ flops: 8 * elementCount(shape), reduction: n }),
 });
 
 export const softmax = defineOp({

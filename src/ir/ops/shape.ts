@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { defineOp, reject } from '../define.js';
-import { formatType, lastDim, type Dim } from '../type.js';
+import { checkStart, defineOp, reject } from '../define.js';
+import { elementCount, formatType, lastDim, type Dim } from '../type.js';
 
 const free = () => ({ flops: 0, reduction: 1 });
 
@@ -59,5 +59,30 @@ export const reshape = defineOp({
     return { dtype: x.dtype, shape };
   },
   evaluate: ({ x }) => x.data,
+  cost: free,
+});
+
+export const positions = defineOp({
+  name: 'positions',
+  doc: 'Row start + t of the table, for every token t of the step: table [P, D], start i32[] (0 when absent) → [T, D].',
+  class: 'view',
+  inputs: ['table', 'start?'],
+  attrs: z.object({}),
+  tokenwise: false,
+  infer: ({ table, start }) => {
+    if (
+      table.dtype === 'i32' ||
+      table.shape.length !== 2 ||
+      table.shape.some((dim) => typeof dim === 'string')
+    )
+      reject(`table must be [P, D], not ${formatType(table)}`);
+    checkStart(start);
+    return { dtype: table.dtype, shape: ['T', ...table.shape.slice(1)] };
+  },
+  evaluate: ({ table, start }, _, shape) => {
+    const [, width = 0] = shape;
+    const begin = (start?.data[0] ?? 0) * width;
+    return table.data.slice(begin, begin + elementCount(shape));
+  },
   cost: free,
 });

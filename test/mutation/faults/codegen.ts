@@ -18,7 +18,7 @@ export const codegenFaults: readonly Fault[] = [
   },
   {
     file: 'src/codegen/expression.ts',
-    find: "access.fromPosition ? 'step.position' : ''",
+    find: "access.fromPosition ? times('step.position', stride) : ''",
     replace: "''",
     what: 'every step reads the ids of the first tokens of the text',
     tests: ['test/devices/stories260k.test.ts'],
@@ -81,7 +81,7 @@ export const codegenFaults: readonly Fault[] = [
   },
   {
     file: 'src/codegen/write-rows.ts',
-    find: 'eps: floatLiteral(node.attrs.eps)',
+    find: 'eps: floatLiteral(eps)',
     replace: 'eps: floatLiteral(node.attrs.eps * 0)',
     what: 'norms are computed without eps',
     tests: ['test/devices/row-kernels.test.ts'],

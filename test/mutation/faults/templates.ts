@@ -28,8 +28,8 @@ export const templateFaults: readonly Fault[] = [
   },
   {
     file: `${folder}/attention_scan.hbs`,
-    find: '* {{scale}} : -INFINITY;',
-    replace: '* {{scale}} : 0.0f;',
+    find: '{{score}} : -INFINITY;',
+    replace: '{{score}} : 0.0f;',
     what: 'attention weighs positions past the last token',
     tests: [graphs, goldens],
   },
