@@ -1,13 +1,4 @@
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Placed } from './codegen/plan.js';
 import { UserError } from './diagnostic.js';
@@ -66,8 +57,8 @@ export async function writeBuild(
     files.set(buildFiles.weights, (file) =>
       packWeights(file, layout, build.plan.arenas.weights.bytes, onProgress),
     );
-    for (const source of checkpoint.tokenizerFiles) {
-      files.set(path.basename(source), (file) => copyFileSync(source, file));
+    for (const { name, read } of checkpoint.tokenizerFiles) {
+      files.set(name, (file) => writeFileSync(file, read()));
     }
   }
   files.set(buildFiles.kernels, (file) => writeFileSync(file, build.kernels));
