@@ -4,6 +4,7 @@ import { renderError } from '../diagnostic.js';
 import { packageVersion } from '../version.js';
 import { compileCommand } from './compile.js';
 import { dumpCommand } from './dump.js';
+import { evalCommand } from './eval.js';
 import { kernelCommand } from './kernel.js';
 import { runCommand } from './run.js';
 
@@ -16,6 +17,7 @@ const program = new Command('upgc')
   .addCommand(compileCommand())
   .addCommand(dumpCommand())
   .addCommand(runCommand())
+  .addCommand(evalCommand())
   .addCommand(kernelCommand());
 
 // A reader that goes away, as `head` does, ends the program and is no failure.
