@@ -214,6 +214,9 @@ function headSizeOf(key: (end: string) => string, metadata: Metadata, usual: num
   });
 }
 
+/** The largest head that factors are read for. */
+const maxHeadSize = 65536;
+
 function ropeParameters(
   key: (end: string) => string,
   architecture: Architecture,
@@ -222,37 +225,35 @@ function ropeParameters(
   headSize: number,
 ): Record<string, unknown> {
   const rotated = metadata.get(key('rope.dimension_count'), count) ?? headSize;
-  if (rotated !== headSize && !architecture.partialRotary) {
+  if (rotated !== headSize && !(architecture.partialRotary && rotated < headSize)) {
     throw metadata.wrong(key('rope.dimension_count'), `${rotated}, but a head has ${headSize} elements`);
   }
+  const theta = metadata.get(key('rope.freq_base'), positive) ?? 10000;
   return {
-    rope_theta: metadata.get(key('rope.freq_base'), positive) ?? 10000,
+    rope_theta: theta,
     ...(architecture.partialRotary ? { partial_rotary_factor: rotated / headSize } : {}),
-    ...ropeScaling(key, metadata, gguf),
+    ...ropeScaling(key, metadata, gguf, { theta, rotated }),
   };
 }
 
 function ropeScaling(
   key: (end: string) => string,
   metadata: Metadata,
-  { file, tensors }: GgufFile,
+  gguf: GgufFile,
+  { theta, rotated }: { readonly theta: number; readonly rotated: number },
 ): Record<string, unknown> {
-  if (tensors.has(ropeTensors.frequencies)) {
-    throw new Unsupported(`${shown(file)}: rotation with a factor for every frequency`, {
-      notes: [`tensor ${quoted(ropeTensors.frequencies)} holds the factors`],
-    });
-  }
+  const { frequencies, long, short } = ropeTensors;
+  const divisors = ropeFactors(gguf, frequencies, rotated);
+  if (divisors) return llama3Scaling(gguf, divisors, theta);
   const original = (): number => metadata.need(key('rope.scaling.original_context_length'), count);
-  const [long, short] = [tensors.get(ropeTensors.long), tensors.get(ropeTensors.short)];
-  if (long && short) {
-    const context = metadata.need(key('context_length'), count);
-    const factors = { long_factor: [...readTensor(long)], short_factor: [...readTensor(short)] };
-    // Factors that are never chosen would still differ from the plain rotation.
+  const longFactors = ropeFactors(gguf, long, rotated);
+  const shortFactors = ropeFactors(gguf, short, rotated);
+  if (longFactors && shortFactors) {
     return {
       rope_type: 'longrope',
-      ...factors,
+      long_factor: longFactors,
+      short_factor: shortFactors,
       original_max_position_embeddings: original(),
-      factor: context / original(),
     };
   }
   const type = metadata.get(key('rope.scaling.type'), text) ?? 'none';
@@ -260,6 +261,44 @@ function ropeScaling(
   const factor = metadata.get(key('rope.scaling.factor'), positive);
   if (type !== 'yarn') return { rope_type: type, factor };
   return { rope_type: type, factor, original_max_position_embeddings: original() };
+}
+
+/** A tensor of one factor for every pair that is rotated. */
+function ropeFactors({ file, tensors }: GgufFile, name: string, rotated: number): number[] | undefined {
+  const entry = tensors.get(name);
+  if (!entry) return undefined;
+  if (rotated <= maxHeadSize && entry.dtype === 'F32' && entry.shape.join() === String(rotated / 2)) {
+    return [...readTensor(entry)];
+  }
+  throw new UserError(
+    `${shown(file)}: tensor ${quoted(name)} is ${entry.dtype}[${entry.shape.join(', ')}]; expected F32[${rotated / 2}]`,
+  );
+}
+
+/** What Llama 3.1 and later have; files hold only the factors that follow from it, and `factor` differs. */
+const llama3 = { low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
+
+/** The settings of which the divisors of the frequencies are the result. */
+function llama3Scaling(
+  { file }: GgufFile,
+  divisors: readonly number[],
+  theta: number,
+): Record<string, unknown> {
+  const factor = Math.max(...divisors);
+  const fits = divisors.every((divisor, i) => {
+    const wavelength = 2 * Math.PI * theta ** (i / divisors.length);
+    const {
+      low_freq_factor: low,
+      high_freq_factor: high,
+      original_max_position_embeddings: original,
+    } = llama3;
+    const smooth = Math.min(1, Math.max(0, (original / wavelength - low) / (high - low)));
+    return Math.abs(divisor * ((1 - smooth) / factor + smooth) - 1) < 1e-4;
+  });
+  if (fits) return { rope_type: 'llama3', factor, ...llama3 };
+  throw new Unsupported(`${shown(file)}: rotation with a factor of its own for every frequency`, {
+    notes: [`the factors of tensor ${quoted(ropeTensors.frequencies)} are not those of Llama 3`],
+  });
 }
 
 /** The tensors by the names that Hugging Face gives them; those without one keep their own. */

@@ -306,6 +306,72 @@ describe('a checkpoint', () => {
     expect(checkpoint.tensors.get('model.layers.0.self_attn.q_proj.weight')?.headRows).toBeUndefined();
   });
 
+  /** The tiny model with heads of 128 elements, and one more tensor. */
+  function withFactors(name: string, values: readonly number[], type: 'llama' | 'phi3'): string {
+    const { metadata = {}, tensors = [] } = tinyLlama();
+    const entries = { ...metadata, 'llama.embedding_length': u32(256), 'llama.rope.freq_base': f32(500000) };
+    const renamed = Object.entries(entries).map(([key, value]) => [
+      key.replace(/^llama\./, `${type}.`),
+      value,
+    ]);
+    const factors = (tensor: string): TensorToWrite => ({
+      name: tensor,
+      type: typeNumbers.F32,
+      shape: [values.length],
+      data: new Uint8Array(Float32Array.from(values).buffer),
+    });
+    return written({
+      metadata: {
+        ...(Object.fromEntries(renamed) as Record<string, Entry>),
+        'general.architecture': text(type),
+        [`${type}.rope.scaling.original_context_length`]: u32(16),
+      },
+      tensors: [
+        ...tensors.slice(0, 3),
+        factors(name),
+        ...(type === 'phi3' ? [factors('rope_factors_short.weight')] : []),
+      ],
+    }).place;
+  }
+
+  it('of Llama 3.1 finds the settings that its factors come from', () => {
+    // As transformers computes them from factor 8, low 1, high 4, of 8192 positions.
+    const divisors = Array.from({ length: 64 }, (_, i) => {
+      const wavelength = 2 * Math.PI * 500000 ** (i / 64);
+      if (wavelength < 8192 / 4) return 1;
+      if (wavelength > 8192 / 1) return 8;
+      const smooth = (8192 / wavelength - 1) / (4 - 1);
+      return 1 / ((1 - smooth) / 8 + smooth);
+    });
+    const { config, tensors } = openCheckpoint(withFactors('rope_freqs.weight', divisors, 'llama'));
+    expect(config['rope_parameters']).toEqual({
+      rope_theta: 500000,
+      rope_type: 'llama3',
+      factor: 8,
+      low_freq_factor: 1,
+      high_freq_factor: 4,
+      original_max_position_embeddings: 8192,
+    });
+    expect([...tensors.keys()]).not.toContain('rope_freqs.weight');
+    const other = withFactors('rope_freqs.weight', divisors.with(10, 1.5), 'llama');
+    expect(() => openCheckpoint(other)).toThrow('rotation with a factor of its own for every frequency');
+    const short = withFactors('rope_freqs.weight', divisors.slice(1), 'llama');
+    expect(() => openCheckpoint(short)).toThrow('"rope_freqs.weight" is F32[63]; expected F32[64]');
+  });
+
+  it('of Phi-4-mini has its long and short factors', () => {
+    const values = Array.from({ length: 64 }, (_, i) => 1 + i / 64);
+    const { config } = openCheckpoint(withFactors('rope_factors_long.weight', values, 'phi3'));
+    expect(config['rope_parameters']).toEqual({
+      rope_theta: 500000,
+      rope_type: 'longrope',
+      partial_rotary_factor: 1,
+      long_factor: values,
+      short_factor: values,
+      original_max_position_embeddings: 16,
+    });
+  });
+
   it('joins pieces in the order of their scores', () => {
     const [tokenizer, config] = openCheckpoint(written(tinyLlama()).place).tokenizerFiles;
     const json = JSON.parse(Buffer.from(tokenizer?.read() ?? []).toString()) as {
@@ -410,7 +476,8 @@ it("names the file's own key where a setting does not fit the model", async () =
   const { dir, place } = written(
     tinyLlama({ 'llama.rope.scaling.type': text('linear'), 'llama.attention.sliding_window': u32(16) }),
   );
-  const compiling = () => compile({ model: 'models/llama.graph.ts', weights: place, out: path.join(dir, 'b') });
+  const compiling = () =>
+    compile({ model: 'models/llama.graph.ts', weights: place, out: path.join(dir, 'b') });
   expect(await renderedRejection(compiling, dir)).toMatchInlineSnapshot(`
     "error: <dir>/model.gguf does not fit model llama
      note: llama.attention.sliding_window (sliding_window): Invalid input: expected null, received number
