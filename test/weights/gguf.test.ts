@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { compile } from 'upgc/compiler';
 import { Unsupported, UserError } from '../../src/diagnostic.js';
+import { openTokenizer } from '../../src/runtime/tokenizer.js';
 import { openCheckpoint } from '../../src/weights/checkpoint.js';
 import { ggufCheckpoint } from '../../src/weights/gguf-checkpoint.js';
 import { openGguf, parseGguf, type ByteSource, type GgufFile } from '../../src/weights/gguf.js';
@@ -370,6 +371,38 @@ describe('a checkpoint', () => {
       short_factor: values,
       original_max_position_embeddings: 16,
     });
+  });
+
+  it.each([
+    ['gpt-2', ['1234', 'I', "'", 'L', 'L', 'e', 'Ì', 'ģ']],
+    ['llama-bpe', ['<s>', '123', '4', 'I', "'LL", 'e', 'Ì', 'ģ']],
+    ['dbrx', ['123', '4', 'I', "'LL", 'e', 'Ì', 'ģ']],
+    ['gpt-4o', ['123', '4', 'I', "'LL", 'e', 'Ì', 'ģ']],
+    ['qwen2', ['1', '2', '3', '4', 'I', "'LL", 'Ã', '©']],
+  ])('cuts text into words the %s way', (pre, expected) => {
+    // Bytes that print stand for themselves, the others for the characters from 256 on.
+    const printed = (byte: number): boolean => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
+    let others = 256;
+    const bytes = Array.from({ length: 256 }, (_, i) => String.fromCharCode(printed(i) ? i : others++));
+    const pieces = ['<s>', '</s>', ...bytes, '12', '123', '1234', "'L", "'LL"];
+    const place = written(
+      tinyLlama({
+        'tokenizer.ggml.model': text('gpt2'),
+        'tokenizer.ggml.pre': text(pre),
+        'tokenizer.ggml.tokens': array(pieces.map(text)),
+        'tokenizer.ggml.token_type': array(pieces.map((_, i) => i32(i < 2 ? 3 : 1))),
+        'tokenizer.ggml.merges': array(['1 2', '12 3', '123 4', "' L", "'L L"].map(text)),
+        'tokenizer.ggml.bos_token_id': u32(0),
+        'tokenizer.ggml.eos_token_id': u32(1),
+      }),
+    );
+    const folder = temporaryFolder();
+    for (const { name, read } of openCheckpoint(place.place).tokenizerFiles)
+      writeFileSync(path.join(folder, name), read());
+    const tokenizer = openTokenizer(folder);
+    const ids = tokenizer?.encode("1234I'LLe\u0301") ?? [];
+    expect(ids.map((id) => pieces[id])).toEqual(expected);
+    expect(tokenizer?.decode(ids).normalize('NFD')).toBe("1234I'LLe\u0301");
   });
 
   it('joins pieces in the order of their scores', () => {
