@@ -72,9 +72,8 @@ describe('evaluate', () => {
       "error: the text is too short: there is no token to predict
        note: a text of at least two tokens is needed"
     `);
-    expect(
-      await renderedRejection(() => evaluate(original, [1, 2], { context: 257 }), '/'),
-    ).toMatchInlineSnapshot(`
+    expect(await renderedRejection(() => evaluate(original, [1, 2], { context: 257 }), '/'))
+      .toMatchInlineSnapshot(`
       "error: a window must be of 1 to 256 tokens, not 257
        note: the build's context is 256: compile with a longer --context"
     `);

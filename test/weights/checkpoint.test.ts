@@ -38,7 +38,10 @@ describe('openCheckpoint', () => {
     expect(opened.bosToken).toBe(1);
     expect(opened.eosTokens).toEqual([2]);
     expect(opened.tensors.get('model.norm.weight')?.shape).toEqual([64]);
-    expect(opened.tokenizerFiles.map(({ name }) => name)).toEqual(['tokenizer.json', 'tokenizer_config.json']);
+    expect(opened.tokenizerFiles.map(({ name }) => name)).toEqual([
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ]);
     for (const { name, read } of opened.tokenizerFiles)
       expect(Buffer.from(read())).toEqual(readFileSync(path.join(example, name)));
   });
