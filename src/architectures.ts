@@ -33,13 +33,13 @@ export const shelvedFile = (name: string): string =>
  * The model file for a checkpoint, by its `architectures`, or its `model_type` where it has none.
  * @throws {UserError} that names the nearest architecture there is, and how to add one
  */
-export function modelFileOf({ config, dir }: Checkpoint): string {
+export function modelFileOf({ config, configFile, path: checkpoint }: Checkpoint): string {
   const { architectures, model_type } = config;
   const first: unknown = Array.isArray(architectures) ? architectures[0] : undefined;
   const key = typeof first === 'string' ? 'architecture' : 'type';
   const name = typeof first === 'string' ? first : model_type;
   if (typeof name !== 'string') {
-    throw new UserError(`${shown(path.join(dir, 'config.json'))} does not say what model it is of`, {
+    throw new UserError(`${shown(configFile)} does not say what model it is of`, {
       notes: ['expected architectures or model_type', 'or give a model file: upgc compile MODEL.graph.ts'],
     });
   }
@@ -47,7 +47,7 @@ export function modelFileOf({ config, dir }: Checkpoint): string {
   if (found) return shelvedFile(found.file);
   const known = shelf.map((model) => model[key]);
   const near = nearest(name, known);
-  throw new UserError(`there is no model for the architecture ${name} of ${shown(dir)}`, {
+  throw new UserError(`there is no model for the architecture ${name} of ${shown(checkpoint)}`, {
     notes: [
       ...(near === undefined ? [] : [`the nearest name is ${near}`]),
       `there are models for ${known.join(', ')}`,

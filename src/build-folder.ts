@@ -1,13 +1,4 @@
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Placed } from './codegen/plan.js';
 import { UserError } from './diagnostic.js';
@@ -18,7 +9,7 @@ import type { DimBindings } from './ir/type.js';
 import { buildFiles, type Plan } from './runtime/plan.js';
 import type { Checkpoint } from './weights/checkpoint.js';
 import { packWeights, type PackedWeight } from './weights/pack.js';
-import { readTransposed } from './weights/safetensors.js';
+import { readTransposed } from './weights/read.js';
 
 /** Every file a build may have; those a new build lacks are removed with the old one. */
 const allFiles: readonly string[] = [...Object.values(buildFiles), 'tokenizer.json', 'tokenizer_config.json'];
@@ -67,8 +58,8 @@ export async function writeBuild(
     files.set(buildFiles.weights, (file) =>
       packWeights(file, layout, build.plan.arenas.weights.bytes, onProgress),
     );
-    for (const source of checkpoint.tokenizerFiles) {
-      files.set(path.basename(source), (file) => copyFileSync(source, file));
+    for (const { name, read } of checkpoint.tokenizerFiles) {
+      files.set(name, (file) => writeFileSync(file, read()));
     }
   }
   files.set(buildFiles.kernels, (file) => writeFileSync(file, build.kernels));

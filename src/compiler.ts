@@ -26,7 +26,7 @@ export interface CompileOptions {
   readonly model?: string | Model | undefined;
   /** `auto`, the default, is the best device of this machine. */
   readonly target?: TargetName | 'auto';
-  /** Folder of a Hugging Face checkpoint. Without it there are a plan and kernels, but nothing to run. */
+  /** Folder of a Hugging Face checkpoint, or a GGUF file. Without it there are a plan and kernels, but nothing to run. */
   readonly weights?: string;
   /** Tokens that the caches hold; by default the longest the model was made for. */
   readonly context?: number;
@@ -148,11 +148,13 @@ function buildModel(model: Model, checkpoint: Checkpoint | undefined): ReturnTyp
     return model.build(checkpoint?.config ?? {}, (name) => weightDtype(checkpoint?.tensors.get(name)));
   } catch (error) {
     if (!(error instanceof z.ZodError)) throw inModelFile(error);
-    const where = checkpoint
-      ? path.join(checkpoint.dir, 'config.json')
-      : `the defaults of model ${model.name}`;
+    const where = checkpoint?.configFile ?? `the defaults of model ${model.name}`;
     throw new UserError(`${where} does not fit model ${model.name}`, {
-      notes: error.issues.map((issue) => `${issue.path.join('.') || 'config'}: ${issue.message}`),
+      notes: error.issues.map((issue) => {
+        const setting = issue.path.join('.') || 'config';
+        const own = checkpoint?.settingNames.get(setting);
+        return `${own === undefined ? setting : `${own} (${setting})`}: ${issue.message}`;
+      }),
     });
   }
 }

@@ -11,8 +11,10 @@ import { renderedError, renderedRejection } from './support/snapshot.js';
 import { temporaryFolder } from './support/temporary.js';
 
 const checkpoint = (config: Record<string, unknown>): Parameters<typeof modelFileOf>[0] => ({
-  dir: 'weights',
+  path: 'weights',
+  configFile: 'weights/config.json',
   config,
+  settingNames: new Map(),
   bosToken: null,
   eosTokens: [],
   tensors: new Map(),

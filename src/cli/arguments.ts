@@ -39,7 +39,10 @@ export function withModelOptions(command: Command): Command {
         .choices(['auto', ...Object.keys(targets)])
         .default('auto', 'auto: the best device of this machine'),
     )
-    .option('--weights <dir>', 'checkpoint folder: config.json, model.safetensors, tokenizer.json')
+    .option(
+      '--weights <path>',
+      'checkpoint: a folder (config.json, model.safetensors, tokenizer.json) or a GGUF file',
+    )
     .option('--context <n>', 'most tokens of a text (default: what the model was made for)', wholeNumber(1))
     .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1));
 }

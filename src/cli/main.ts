@@ -5,6 +5,7 @@ import { packageVersion } from '../version.js';
 import { checkCommand } from './check.js';
 import { compileCommand } from './compile.js';
 import { dumpCommand } from './dump.js';
+import { evalCommand } from './eval.js';
 import { kernelCommand } from './kernel.js';
 import { runCommand } from './run.js';
 
@@ -17,6 +18,7 @@ const program = new Command('upgc')
   .addCommand(compileCommand())
   .addCommand(dumpCommand())
   .addCommand(runCommand())
+  .addCommand(evalCommand())
   .addCommand(kernelCommand())
   .addCommand(checkCommand());
 

@@ -148,25 +148,32 @@ export class Session {
    * @throws {UserError} as `generate`
    */
   async score(tokens: readonly number[]): Promise<Float32Array> {
-    this.beginTurn();
-    this.forget();
-    this.checkTokens(tokens);
+    this.beginScore(tokens);
     const { vocabulary } = this.plan.model;
-    const { tokens: chunk, outputs } = this.plan.entries.score;
     const logits = new Float32Array(tokens.length * vocabulary);
     await this.whileBusy(async () => {
-      for (let start = 0; start < tokens.length; start += chunk) {
-        const part = tokens.slice(start, start + chunk);
-        await this.submit('score', part);
-        this.position += part.length;
-        this.readRegion(
-          outputs.logits,
-          logits.subarray(start * vocabulary, (start + part.length) * vocabulary),
-        );
-      }
+      for (let start = 0; start < tokens.length; start = this.position)
+        await this.scorePart(tokens, logits.subarray(start * vocabulary));
     });
     this.forget();
     return logits;
+  }
+
+  /**
+   * As `score`, but as many positions at a time as the device computes at once, so that a long text needs no more
+   * memory than a short one: f32[positions, vocabulary], row-major, valid until the next part. Ends when another call
+   * has changed the text.
+   * @throws {UserError} as `generate`
+   */
+  async *scoreInParts(tokens: readonly number[]): AsyncGenerator<Float32Array, void> {
+    const turn = this.beginScore(tokens);
+    const chunk = Math.min(this.plan.entries.score.tokens, tokens.length);
+    const logits = new Float32Array(chunk * this.plan.model.vocabulary);
+    while (this.position < tokens.length) {
+      yield await this.whileBusy(() => this.scorePart(tokens, logits));
+      if (turn !== this.turn) return;
+    }
+    this.forget();
   }
 
   /** Forgets the text so far. */
@@ -225,6 +232,23 @@ export class Session {
   private forget(): void {
     this.position = 0;
     this.pending = [];
+  }
+
+  /** Starts a text of its own for `tokens`. */
+  private beginScore(tokens: readonly number[]): number {
+    const turn = this.beginTurn();
+    this.forget();
+    this.checkTokens(tokens);
+    return turn;
+  }
+
+  /** Scores the next tokens, as many as one submission takes; returns the part of `into` that has their logits. */
+  private async scorePart(tokens: readonly number[], into: Float32Array): Promise<Float32Array> {
+    const { tokens: chunk, outputs } = this.plan.entries.score;
+    const part = tokens.slice(this.position, this.position + chunk);
+    await this.submit('score', part);
+    this.position += part.length;
+    return this.readRegion(outputs.logits, into.subarray(0, part.length * this.plan.model.vocabulary));
   }
 
   private checkTokens(tokens: readonly number[]): void {

@@ -1,26 +1,14 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { nearest, Unsupported, UserError } from '../diagnostic.js';
 import { ioReason, isObject, jsonKind, readJsonObject, shown } from '../input-file.js';
-import { openSafetensors, type SafetensorsFile, type TensorEntry } from './safetensors.js';
+import { looksLikeGguf } from './gguf.js';
+import { openGgufCheckpoint } from './gguf-checkpoint.js';
+import { openSafetensors, type SafetensorsFile } from './safetensors.js';
+import type { Checkpoint, TensorEntry } from './stored.js';
 
-/** A model folder in the layout of the Hugging Face hub. */
-export interface Checkpoint {
-  readonly dir: string;
-  /**
-   * config.json, with `rope_parameters` as transformers 5 writes it whatever version wrote the file: an object that
-   * always has `rope_theta` (10000 when the file has none) and `rope_type` (`default` when the file has none).
-   */
-  readonly config: Record<string, unknown>;
-  /** The id that begins a text. */
-  readonly bosToken: number | null;
-  /** The ids that end a text; any of them. */
-  readonly eosTokens: readonly number[];
-  readonly tensors: ReadonlyMap<string, TensorEntry>;
-  /** Paths of tokenizer.json and tokenizer_config.json, those that exist. */
-  readonly tokenizerFiles: readonly string[];
-}
+export type { Checkpoint } from './stored.js';
 
 const names = {
   config: 'config.json',
@@ -28,49 +16,63 @@ const names = {
   weights: 'model.safetensors',
   index: 'model.safetensors.index.json',
   tokenizer: ['tokenizer.json', 'tokenizer_config.json'],
-};
+} as const;
 
 /**
- * Opens a checkpoint folder: its configuration and the whereabouts of its tensors. No tensor data is read.
- * @throws {UserError} when the folder or a part of it is missing or damaged
- * @throws {Unsupported} when rope parameters differ between kinds of layers
+ * Opens a checkpoint: a folder in the layout of the Hugging Face hub, or a GGUF file. No tensor data is read.
+ * @throws {UserError} when the checkpoint or a part of it is missing or damaged
+ * @throws {Unsupported} for what no model here can have
  */
-export function openCheckpoint(dir: string): Checkpoint {
+export function openCheckpoint(place: string): Checkpoint {
+  const gguf = isFile(place) && (place.endsWith('.gguf') || looksLikeGguf(place));
+  return gguf ? openGgufCheckpoint(place) : openFolder(place);
+}
+
+function isFile(place: string): boolean {
+  return statSync(place, { throwIfNoEntry: false })?.isFile() ?? false;
+}
+
+const expected = `expected a Hugging Face model folder (${names.config}, ${names.weights} and ${names.tokenizer[0]}) or a GGUF file`;
+
+function openFolder(dir: string): Checkpoint {
   const listing = listFolder(dir);
   if (!listing.includes(names.config)) {
     throw new UserError(`${shown(dir)} is not a checkpoint folder: it has no ${names.config}`, {
-      notes: [
-        `expected a Hugging Face model folder: ${names.config}, ${names.weights} and ${names.tokenizer[0]}`,
-      ],
+      notes: [expected, ...ggufAdvice(dir, listing)],
     });
   }
   const configFile = path.join(dir, names.config);
   const config = readJsonObject(configFile);
   return {
-    dir,
+    path: dir,
+    configFile,
     config: { ...config, rope_parameters: ropeParameters(config, configFile) },
+    settingNames: new Map(),
     ...specialTokens(dir, config, listing),
     tensors: openWeights(dir, listing),
     tokenizerFiles: names.tokenizer
       .filter((name) => listing.includes(name))
-      .map((name) => path.join(dir, name)),
+      .map((name) => ({ name, read: () => readFileSync(path.join(dir, name)) })),
   };
+}
+
+function ggufAdvice(dir: string, listing: readonly string[]): string[] {
+  const gguf = listing.find((name) => name.endsWith('.gguf'));
+  return gguf === undefined ? [] : [`--weights ${shown(path.join(dir, gguf))} reads that file`];
 }
 
 function listFolder(dir: string): string[] {
   try {
     if (!statSync(dir).isDirectory()) {
       throw new UserError(`${shown(dir)} is not a checkpoint folder: it is a file`, {
-        notes: [
-          `expected a Hugging Face model folder: ${names.config}, ${names.weights} and ${names.tokenizer[0]}`,
-        ],
+        notes: [expected],
       });
     }
     return readdirSync(dir);
   } catch (error) {
     if (error instanceof UserError) throw error;
     throw new UserError(`cannot open checkpoint ${shown(dir)}: ${ioReason(error)}`, {
-      notes: ['expected the path of a Hugging Face model folder'],
+      notes: ['expected the path of a Hugging Face model folder or a GGUF file'],
     });
   }
 }
@@ -144,11 +146,12 @@ function specialTokens(
 function openWeights(dir: string, listing: readonly string[]): ReadonlyMap<string, TensorEntry> {
   if (listing.includes(names.weights)) return openSafetensors(path.join(dir, names.weights)).tensors;
   if (listing.includes(names.index)) return openShards(dir, path.join(dir, names.index));
-  const other = listing.filter((name) => /\.(safetensors|bin|pth?|gguf)$/.test(name)).slice(0, 5);
+  const other = listing.filter((name) => /\.(safetensors|bin|pth?)$/.test(name)).slice(0, 5);
   throw new UserError(`${shown(dir)} has no weights`, {
     notes: [
       `expected ${names.weights}, or ${names.index} with the shards that it names`,
       ...(other.length === 0 ? [] : [`found ${other.join(', ')}, which cannot be used in their place`]),
+      ...ggufAdvice(dir, listing),
     ],
   });
 }

@@ -1,8 +1,9 @@
+import path from 'node:path';
 import { nearest, UserError } from '../diagnostic.js';
 import { isOp, type Graph } from '../ir/graph.js';
 import { formatType, type DType } from '../ir/type.js';
-import type { Checkpoint } from './checkpoint.js';
-import type { TensorEntry } from './safetensors.js';
+import { blockFormats } from './blocks.js';
+import type { Checkpoint, TensorEntry } from './stored.js';
 
 const weightDtypes: ReadonlyMap<string, DType> = new Map([
   ['F32', 'f32'],
@@ -10,9 +11,9 @@ const weightDtypes: ReadonlyMap<string, DType> = new Map([
   ['BF16', 'bf16'],
 ]);
 
-/** The element type kernels read a stored tensor as; undefined when they cannot. */
+/** The element type kernels read a stored tensor as; undefined when they cannot. Quantised blocks become f32. */
 export function weightDtype(stored: TensorEntry | undefined): DType | undefined {
-  return stored && weightDtypes.get(stored.dtype);
+  return stored && (blockFormats.has(stored.dtype) ? 'f32' : weightDtypes.get(stored.dtype));
 }
 
 /** Every weight of the graph must be in the checkpoint, of the same shape and an element type that kernels read. */
@@ -24,7 +25,7 @@ export function checkWeights(graph: Graph, checkpoint: Checkpoint): void {
     const stored = checkpoint.tensors.get(name);
     if (!stored) {
       const near = nearest(name, checkpoint.tensors.keys());
-      throw new UserError(`weight '${name}' is not in the checkpoint ${checkpoint.dir}`, {
+      throw new UserError(`weight '${name}' is not in the checkpoint ${checkpoint.path}`, {
         ...detail,
         notes: [
           near
@@ -40,8 +41,8 @@ export function checkWeights(graph: Graph, checkpoint: Checkpoint): void {
         {
           ...detail,
           notes: [
-            `the tensor is in ${stored.file}`,
-            'the model takes its sizes from config.json, and its own defaults where config.json has none',
+            placeOf(stored, name),
+            `the model takes its sizes from ${path.basename(checkpoint.configFile)}, and its own defaults where that has none`,
           ],
         },
       );
@@ -49,11 +50,16 @@ export function checkWeights(graph: Graph, checkpoint: Checkpoint): void {
     if (!weightDtype(stored)) {
       throw new UserError(`weight '${name}' is stored as ${stored.dtype}; weights can be F32, F16 or BF16`, {
         ...detail,
-        notes: [`the tensor is in ${stored.file}`],
+        notes: [placeOf(stored, name)],
       });
     }
   }
   checkUnused(graph, checkpoint);
+}
+
+function placeOf(stored: TensorEntry, name: string): string {
+  const own = stored.name === name ? '' : `, by the name of '${stored.name}'`;
+  return `the tensor is in ${stored.file}${own}`;
 }
 
 /** Tensors that implementations store although they can be computed. */
@@ -70,7 +76,7 @@ function checkUnused(graph: Graph, checkpoint: Checkpoint): void {
   if (first === undefined) return;
   const others = unused.length > 1 ? ` and ${unused.length - 1} more tensors` : '';
   throw new UserError(
-    `model ${graph.name} does not use '${first}'${others} of the checkpoint ${checkpoint.dir}`,
+    `model ${graph.name} does not use '${first}'${others} of the checkpoint ${checkpoint.path}`,
     {
       notes: ['the checkpoint is of another architecture, or the model lacks a part, such as a bias'],
     },

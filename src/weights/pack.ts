@@ -2,13 +2,17 @@ import { randomBytes } from 'node:crypto';
 import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { CompilerBug, UserError } from '../diagnostic.js';
 import { ioReason, shown } from '../input-file.js';
-import type { TensorEntry } from './safetensors.js';
+import type { TensorEntry } from './stored.js';
+import { unpacking } from './unpack.js';
 
 /** One weight of weights.bin: `bytes` bytes at byte `offset`, copied from a checkpoint or computed. */
 export interface PackedWeight {
   readonly offset: number;
   readonly bytes: number;
-  /** A tensor is copied as stored. `compute` is called once, when its turn comes, so its result need not be kept. */
+  /**
+   * A tensor is copied as stored; quantised blocks become f32. `compute` is called once, when its turn comes, so its
+   * result need not be kept.
+   */
   readonly source: TensorEntry | { compute(): Uint8Array };
 }
 
@@ -43,9 +47,15 @@ export async function packWeights(
       onProgress?.(bytesDone, bytesTotal);
     };
 
-    const buffer = Buffer.allocUnsafe(Math.min(bufferBytes, bytesTotal));
+    let buffer = Buffer.allocUnsafe(Math.min(bufferBytes, bytesTotal));
+    // Rows are put in order a head at a time, and a head may be larger than the buffer.
+    const bufferOf = (size: number): Buffer => {
+      if (size > buffer.length) buffer = Buffer.allocUnsafe(size);
+      return buffer.subarray(0, size);
+    };
     for (const weight of layout) {
-      for await (const [data, at] of contents(weight, sources, buffer)) await write(data, weight.offset + at);
+      for await (const [data, at] of contents(weight, sources, bufferOf))
+        await write(data, weight.offset + at);
     }
     await writing(file, () => target.sync());
     await writing(file, () => target.close());
@@ -60,11 +70,11 @@ export async function packWeights(
   }
 }
 
-/** The bytes of a weight in order, in pieces of at most `bufferBytes`, each with its offset within the weight. */
+/** The bytes of a weight in order, in pieces of about `bufferBytes` at most, each with its offset within the weight. */
 async function* contents(
   weight: PackedWeight,
   sources: Map<string, FileHandle>,
-  buffer: Buffer,
+  bufferOf: (size: number) => Buffer,
 ): AsyncGenerator<[Uint8Array, number]> {
   const { source, bytes } = weight;
   if ('compute' in source) {
@@ -75,20 +85,39 @@ async function* contents(
     for (let at = 0; at < bytes; at += bufferBytes) yield [data.subarray(at, at + bufferBytes), at];
     return;
   }
-  for (let at = 0; at < bytes;) {
-    const handle = sources.get(source.file) ?? (await reading(source, () => open(source.file, 'r')));
-    sources.set(source.file, handle);
-    const length = Math.min(buffer.length, bytes - at);
-    const { bytesRead } = await reading(source, () => handle.read(buffer, 0, length, source.offset + at));
+  const { unit, sizeOf, convert } = unpacking(source);
+  const units = Math.max(1, Math.floor(bufferBytes / Math.max(unit, sizeOf(unit))));
+  let done = 0;
+  for (let at = 0; at < source.bytes;) {
+    const buffer = bufferOf(Math.min(units * unit, source.bytes - at));
+    await fill(buffer, source, at, sources);
+    const data = convert(buffer);
+    yield [data, done];
+    done += data.length;
+    at += buffer.length;
+  }
+}
+
+/** Fills `buffer` with the bytes of a tensor from its byte `at` on. */
+async function fill(
+  buffer: Buffer,
+  source: TensorEntry,
+  at: number,
+  sources: Map<string, FileHandle>,
+): Promise<void> {
+  const handle = sources.get(source.file) ?? (await reading(source, () => open(source.file, 'r')));
+  sources.set(source.file, handle);
+  for (let done = 0; done < buffer.length;) {
+    const from = source.offset + at + done;
+    const { bytesRead } = await reading(source, () => handle.read(buffer, done, buffer.length - done, from));
     if (bytesRead === 0) {
       throw new UserError(
         `cannot read tensor ${JSON.stringify(source.name)}: ${shown(source.file)} ends at byte ` +
-          `${source.offset + at}, expected ${bytes - at} more`,
+          `${from}, expected ${source.bytes - at - done} more`,
         { notes: ['the file changed while it was in use, or its download is incomplete: download it again'] },
       );
     }
-    yield [buffer.subarray(0, bytesRead), at];
-    at += bytesRead;
+    done += bytesRead;
   }
 }
 
@@ -99,8 +128,10 @@ function checkLayout(layout: readonly PackedWeight[], total: number): void {
   )) {
     if (offset < end) throw new CompilerBug(`weights overlap at byte ${offset} of weights.bin`);
     end = offset + bytes;
-    if ('bytes' in source && source.bytes !== bytes) {
-      throw new CompilerBug(`tensor ${source.name} has ${source.bytes} bytes, planned were ${bytes}`);
+    if ('compute' in source) continue;
+    const size = unpacking(source).sizeOf(source.bytes);
+    if (size !== bytes) {
+      throw new CompilerBug(`tensor ${source.name} has ${size} bytes, planned were ${bytes}`);
     }
   }
   if (end > total) throw new CompilerBug(`weights end at byte ${end}, but weights.bin has ${total}`);

@@ -1,28 +1,15 @@
-import { closeSync, openSync, readSync } from 'node:fs';
 import { z } from 'zod';
-import { nearest, Unsupported, UserError } from '../diagnostic.js';
-import { ioReason, isObject, jsonKind, regularFileSize, shown } from '../input-file.js';
+import { nearest, UserError } from '../diagnostic.js';
+import { isObject, jsonKind, regularFileSize, shown } from '../input-file.js';
 import { storedDtypes } from './dtype.js';
+import { brief, quoted, readExactly, withFile } from './read.js';
+import type { TensorEntry } from './stored.js';
 
 /**
  * The safetensors format: a little-endian u64 (the header's length in bytes), the header (JSON: tensor name → dtype,
  * shape, byte range), then the data, which the tensors' ranges cover without gap or overlap. A file comes from the
  * network, so every claim of its header is checked against the file before anything relies on it.
  */
-
-/** Where a tensor lies on disk. */
-export interface TensorEntry {
-  readonly name: string;
-  /** As the file spells it: `F32`, `F16`, `BF16`, `I64`, … */
-  readonly dtype: string;
-  /** Row-major; `[]` is a scalar. */
-  readonly shape: readonly number[];
-  readonly file: string;
-  /** Of the first element, in bytes from the beginning of the file. */
-  readonly offset: number;
-  /** The tensor's size in bytes. */
-  readonly bytes: number;
-}
 
 export interface SafetensorsFile {
   readonly file: string;
@@ -60,49 +47,6 @@ export function openSafetensors(file: string): SafetensorsFile {
   entries.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
   checkCoverage(file, entries, dataStart, fileBytes);
   return { file, tensors: new Map(entries.map((entry) => [entry.name, entry])) };
-}
-
-/**
- * Reads a tensor's values, row-major, converted exactly.
- * @returns as many elements as the shape has
- * @throws {Unsupported} for a dtype that float64 cannot hold exactly or that has no decoder here
- * @throws {UserError} when the file can no longer be read
- */
-export function readTensor(entry: TensorEntry): Float64Array {
-  const dtype = storedDtypes.get(entry.dtype);
-  if (!dtype?.read) {
-    throw new Unsupported(
-      `cannot read the values of tensor ${quoted(entry.name)}: its dtype is ${entry.dtype}`,
-      {
-        notes: [`in ${shown(entry.file)}`, `readable dtypes: ${readableDtypes().join(', ')}`],
-      },
-    );
-  }
-  const data = withFile(entry.file, (fd) => readExactly(fd, entry.file, entry.offset, entry.bytes));
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const stride = dtype.bits / 8;
-  const values = new Float64Array(entry.bytes / stride);
-  for (let i = 0; i < values.length; i++) values[i] = dtype.read(view, i * stride);
-  return values;
-}
-
-/**
- * Reads a matrix the other way round: the bytes of its elements as stored, column by column.
- * @throws {UserError} when the file can no longer be read
- */
-export function readTransposed(entry: TensorEntry): Uint8Array {
-  const [rows = 0, columns = 0] = entry.shape;
-  const data = withFile(entry.file, (fd) => readExactly(fd, entry.file, entry.offset, entry.bytes));
-  const size = entry.bytes / (rows * columns);
-  const turned = new Uint8Array(entry.bytes);
-  let to = 0;
-  for (let column = 0; column < columns; column++) {
-    for (let row = 0; row < rows; row++) {
-      const from = (row * columns + column) * size;
-      for (let byte = 0; byte < size; byte++) turned[to++] = data[from + byte] ?? 0;
-    }
-  }
-  return turned;
 }
 
 function readHeader(file: string, fileBytes: number): { header: Uint8Array; dataStart: number } {
@@ -214,58 +158,7 @@ function damaged(file: string, what: string, ...notes: string[]): UserError {
   });
 }
 
-function withFile<T>(file: string, use: (fd: number) => T): T {
-  let fd: number;
-  try {
-    fd = openSync(file, 'r');
-  } catch (error) {
-    throw new UserError(`cannot read ${shown(file)}: ${ioReason(error)}`);
-  }
-  try {
-    return use(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function readExactly(fd: number, file: string, offset: number, bytes: number): Buffer {
-  const buffer = Buffer.alloc(bytes);
-  // One read call moves at most 2 GiB.
-  const chunk = 2 ** 30;
-  for (let done = 0; done < bytes;) {
-    let count: number;
-    try {
-      count = readSync(fd, buffer, done, Math.min(chunk, bytes - done), offset + done);
-    } catch (error) {
-      throw new UserError(`cannot read ${shown(file)}: ${ioReason(error)}`);
-    }
-    if (count === 0) {
-      throw new UserError(
-        `cannot read ${shown(file)}: it ends at byte ${offset + done}, expected ${bytes - done} more`,
-        {
-          notes: ['the file became shorter while it was in use'],
-        },
-      );
-    }
-    done += count;
-  }
-  return buffer;
-}
-
-function readableDtypes(): string[] {
-  return [...storedDtypes].filter(([, dtype]) => dtype.read).map(([name]) => name);
-}
-
 function countBytes(count: number): string {
   if (!Number.isSafeInteger(Math.ceil(count))) return 'more bytes than any file has';
   return count === 1 ? '1 byte' : `${count} bytes`;
-}
-
-/** Text from a file, fit for one line of a terminal. */
-function quoted(text: string): string {
-  return JSON.stringify(brief(text)).replace(/[\u007f-\u009f\u2028\u2029]/g, '?');
-}
-
-function brief(text: string): string {
-  return text.length <= 100 ? text : `${text.slice(0, 99)}…`;
 }

@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 
 describe('upgc', () => {
-  it.each([[[]], [['check']], [['compile']], [['dump']], [['run']]])(
+  it.each([[[]], [['check']], [['compile']], [['dump']], [['run']], [['eval']]])(
     'explains itself: %s --help',
     async (command) => {
       const { code, stdout } = await upgc(...command, '--help');
@@ -360,5 +360,61 @@ describe('upgc run', () => {
     });
     expect(await upgc('run', build, '--prompt', 'a', '--tokens', '1')).toMatchObject({ code: 1, stdout: '' });
     expect(await upgc('run', path.join(build, 'nothing'))).toMatchObject({ code: 1, stdout: '' });
+  });
+});
+
+describe('upgc eval', () => {
+  let text: string;
+  beforeAll(() => {
+    text = path.join(sharedFolder(), 'text.txt');
+    writeFileSync(text, 'Once upon a time, there was a little girl named Lily. She loved to play outside.');
+  });
+
+  it('prints how well a build predicts a text', async () => {
+    const { code, stdout, stderr } = await upgc('eval', build, '--text', text, '--context', '16', '--json');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const result = JSON.parse(stdout) as Record<string, number>;
+    expect(result).toEqual({
+      nll: anyNumber,
+      perplexity: anyNumber,
+      tokens: anyNumber,
+      tokensPerSecond: anyNumber,
+    });
+    expect(result['perplexity']).toBeLessThan(8);
+    expect((await upgc('eval', build, '--text', text, '--context', '16')).stdout).toContain(
+      `nll ${result['nll']?.toFixed(4)} nats, perplexity ${result['perplexity']?.toFixed(3)}; ${result['tokens']} tokens, `,
+    );
+  });
+
+  it('prints how far a build is from another', async () => {
+    const out = path.join(sharedFolder(), 'quantised');
+    const weights = 'test/fixtures/gguf/stories260k-Q4_0.gguf';
+    expect(await upgc('compile', 'models/llama.graph.ts', '--weights', weights, '--out', out)).toMatchObject({
+      code: 0,
+    });
+    const { code, stdout } = await upgc('eval', '--compare', build, out, '--text', text, '--json');
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout) as Record<string, number>;
+    expect(result['klDivergence']).toBeGreaterThan(0.001);
+    expect(result['klDivergence']).toBeLessThan(0.3);
+    expect(result['top1Agreement']).toBeGreaterThan(0.7);
+    expect((await upgc('eval', '--compare', build, out, '--text', text)).stdout).toMatch(
+      /^reference {2}nll .*\nbuild {6}nll .*\nKL divergence [\d.]+ nats, top-1 agreement [\d.]+ %\n$/,
+    );
+  });
+
+  it('fails with one clear message', async () => {
+    const failed = async (...args: readonly string[]): Promise<string> => {
+      const { code, stdout, stderr } = await upgc('eval', ...args);
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      return stderr;
+    };
+    expect(await failed(build)).toContain("required option '--text <file>' not specified");
+    expect(await failed('--text', text)).toContain('give one build folder, or --compare with two');
+    expect(await failed('--text', text, '--compare', build)).toContain('give one build folder');
+    expect(await failed(build, '--text', text, '--context', '100000')).toContain(
+      'a window must be of 1 to 512',
+    );
+    expect(await failed(build, '--text', 'absent.txt')).toContain('cannot read absent.txt');
   });
 });

@@ -3,7 +3,8 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openTokenizer, type TextTokenizer } from '../../src/runtime/tokenizer.js';
-import { openSafetensors, readTensor } from '../../src/weights/safetensors.js';
+import { readTensor } from '../../src/weights/read.js';
+import { openSafetensors } from '../../src/weights/safetensors.js';
 import { renderedError } from '../support/snapshot.js';
 import { temporaryFolder } from '../support/temporary.js';
 

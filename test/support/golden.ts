@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Session } from 'upgc/runtime';
-import { openSafetensors, readTensor } from '../../src/weights/safetensors.js';
+import { readTensor } from '../../src/weights/read.js';
+import { openSafetensors } from '../../src/weights/safetensors.js';
 
 export interface Golden {
   readonly inputIds: readonly number[];

@@ -38,10 +38,12 @@ describe('openCheckpoint', () => {
     expect(opened.bosToken).toBe(1);
     expect(opened.eosTokens).toEqual([2]);
     expect(opened.tensors.get('model.norm.weight')?.shape).toEqual([64]);
-    expect(opened.tokenizerFiles.map((file) => path.basename(file))).toEqual([
+    expect(opened.tokenizerFiles.map(({ name }) => name)).toEqual([
       'tokenizer.json',
       'tokenizer_config.json',
     ]);
+    for (const { name, read } of opened.tokenizerFiles)
+      expect(Buffer.from(read())).toEqual(readFileSync(path.join(example, name)));
   });
 
   it.each([
@@ -123,22 +125,24 @@ describe('openCheckpoint', () => {
     const dir = temporaryFolder();
     expect(renderedError(() => openCheckpoint(path.join(dir, 'absent')), dir)).toMatchInlineSnapshot(`
       "error: cannot open checkpoint <dir>/absent: no such file or folder
-       note: expected the path of a Hugging Face model folder"
+       note: expected the path of a Hugging Face model folder or a GGUF file"
     `);
     writeFileSync(path.join(dir, 'phi4.gguf'), 'GGUF');
     expect(renderedError(() => openCheckpoint(path.join(dir, 'phi4.gguf')), dir)).toMatchInlineSnapshot(`
-      "error: <dir>/phi4.gguf is not a checkpoint folder: it is a file
-       note: expected a Hugging Face model folder: config.json, model.safetensors and tokenizer.json"
+      "error: <dir>/phi4.gguf is not a valid GGUF file: the version: the file ends at byte 4, before it is complete
+       note: the file may be an incomplete download
+       note: download the file again, or convert the model again"
     `);
     expect(renderedError(() => openCheckpoint(dir), dir)).toMatchInlineSnapshot(`
       "error: <dir> is not a checkpoint folder: it has no config.json
-       note: expected a Hugging Face model folder: config.json, model.safetensors and tokenizer.json"
+       note: expected a Hugging Face model folder (config.json, model.safetensors and tokenizer.json) or a GGUF file
+       note: --weights <dir>/phi4.gguf reads that file"
     `);
     write(dir, { 'config.json': {} });
     expect(renderedError(() => openCheckpoint(dir), dir)).toMatchInlineSnapshot(`
       "error: <dir> has no weights
        note: expected model.safetensors, or model.safetensors.index.json with the shards that it names
-       note: found phi4.gguf, which cannot be used in their place"
+       note: --weights <dir>/phi4.gguf reads that file"
     `);
     rmSync(path.join(dir, 'config.json'));
     mkdirSync(path.join(dir, 'config.json'));
