@@ -124,6 +124,17 @@ Module load_cached(const std::string& folder, const std::string& key) {
   return Module::load(folder + "/kernels.so", ignored);
 }
 
+/// The function that a linker misses, as `ld.lld: error: undefined hidden symbol: f(int)` and others name it; or nothing.
+std::string undefined_function(const std::string& output) {
+  for (const char* start : {"undefined hidden symbol: ", "undefined symbol: ", "undefined reference to `"}) {
+    const size_t at = output.find(start);
+    if (at == std::string::npos) continue;
+    const size_t begin = at + std::strlen(start);
+    return output.substr(begin, output.find_first_of("'\n", begin) - begin);
+  }
+  return "";
+}
+
 /// Runs the compiler, whose own temporary files go to `temporary`.
 void run_clang(const ProgramSpec& spec, const std::vector<std::string>& arguments, const std::string& temporary) {
   std::map<std::string, std::string> environment = spec.environment;
@@ -131,6 +142,8 @@ void run_clang(const ProgramSpec& spec, const std::vector<std::string>& argument
   const ProcessResult run = run_process(arguments, environment, compile_seconds);
   if (run.timed_out)
     throw Error(code::compile, concat(spec.source_name, ": the compiler took longer than ", compile_seconds, " s"));
+  if (const std::string function = undefined_function(run.output); run.status != 0 && !function.empty())
+    throw Error(code::compile, concat(spec.source_name, " declares ", function, " and does not define it"));
   if (run.status != 0)
     throw Error(code::compile, concat(spec.source_name, " does not compile:\n", run.start_error,
                                       first_lines(run.output, max_diagnostic_lines)));

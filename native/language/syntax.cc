@@ -76,11 +76,15 @@ void Syntax::match_brackets() {
   for (size_t i = 0; i < code_.size(); i++) {
     if (code_[i].kind != TokenKind::punctuator) continue;
     if (opens(at(i))) open.push_back(i);
-    if (!closes(at(i)) || open.empty() || at(open.back())[0] != opener_of(at(i))) continue;
+    if (!closes(at(i))) continue;
+    if (open.empty() || at(open.back())[0] != opener_of(at(i)))
+      text_.refuse(code_[i], concat("`", at(i), "` closes no `", opener_of(at(i)), "`"));
     partner_[i] = open.back();
     partner_[open.back()] = i;
     open.pop_back();
   }
+  // The compiler would say so of the table of kernels that follows the text.
+  if (!open.empty()) text_.refuse(code_[open.back()], concat("`", at(open.back()), "` is never closed"));
 }
 
 size_t Syntax::behind_angles(size_t i) const {

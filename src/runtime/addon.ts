@@ -50,8 +50,8 @@ const userCodes: ReadonlySet<string> = new Set<NativeErrorCode>([
 /** An error of the addon as one for the user; other values pass through. */
 export function fromNative(error: unknown, advice: readonly string[] = []): unknown {
   if (!(error instanceof Error) || !('code' in error) || !userCodes.has(String(error.code))) return error;
-  const cache = error.message.includes(cacheFolder())
-    ? ['set UPGC_CACHE to a folder that can be written']
-    : [];
+  const aboutCache =
+    error.code === ('UPGC_IO' satisfies NativeErrorCode) && error.message.includes(cacheFolder());
+  const cache = aboutCache ? ['set UPGC_CACHE to a folder that can be written'] : [];
   return new UserError(error.message, { notes: [...cache, ...advice] });
 }

@@ -173,7 +173,7 @@ describe('refuses', () => {
     });
     const { code, message } = await failure(() => addon.createProgram('cpu', spec));
     expect(code).toBe('UPGC_COMPILE');
-    expect(message).toMatch(/hidden symbol.*terminate/s);
+    expect(message).toBe('kernels.metal declares std::terminate() and does not define it');
   });
 
   it('objects whose constructors would run when the module is loaded', async () => {

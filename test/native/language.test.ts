@@ -450,3 +450,13 @@ it('refuses cached kernels behind links, and those that others could have writte
   symlinkSync(`${entry}-moved`, library);
   expect((await failure(() => compile(folder))).message).toContain('kernels.so is a link');
 });
+
+it.each([
+  ['kernel void k(device float* x) {', 'kernels.metal:3:32: `{` is never closed'],
+  ['kernel void k(device float* x) { x[0] = 1); }', 'kernels.metal:3:42: `)` closes no `(`'],
+  ['kernel void k(device float* x) { x[0 = 1; }', 'kernels.metal:3:43: `}` closes no `{`'],
+])('says where brackets do not match: %s', async (source, expected) => {
+  const kernel: NativeKernel = { name: 'k', threads: [1, 1, 1], arguments: buffers(1) };
+  const { message } = await failure(() => loadLaunch(cache, { source, kernel, data: [new Float32Array(1)] }));
+  expect(message).toBe(expected);
+});

@@ -507,14 +507,18 @@ describe('a checkpoint', () => {
 
 it("names the file's own key where a setting does not fit the model", async () => {
   const { dir, place } = written(
-    tinyLlama({ 'llama.rope.scaling.type': text('linear'), 'llama.attention.sliding_window': u32(16) }),
+    tinyLlama({
+      'llama.rope.scaling.type': text('yarn'),
+      'llama.rope.scaling.original_context_length': u32(16),
+      'llama.attention.sliding_window': u32(16),
+    }),
   );
   const compiling = () =>
     compile({ model: 'models/llama.graph.ts', weights: place, out: path.join(dir, 'b') });
   expect(await renderedRejection(compiling, dir)).toMatchInlineSnapshot(`
     "error: <dir>/model.gguf does not fit model llama
      note: llama.attention.sliding_window (sliding_window): Invalid input: expected null, received number
-     note: llama.rope.scaling.type (rope_parameters.rope_type): Invalid input: expected "default""
+     note: llama.rope.scaling.type (rope_parameters.rope_type): Invalid discriminator value. Expected 'default' | 'linear' | 'llama3' | 'longrope'"
   `);
 });
 
