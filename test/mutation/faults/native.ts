@@ -70,8 +70,8 @@ export const nativeFaults: readonly Fault[] = [
   },
   {
     file: 'native/msl/entry.h',
-    find: 'UPGC_POSITION(simdgroup_index_in_threadgroup, place.thread / simd_width, 0, 0)',
-    replace: 'UPGC_POSITION(simdgroup_index_in_threadgroup, place.thread % simd_width, 0, 0)',
+    find: 'UPGC_INDEX(simdgroup_index_in_threadgroup, at.index / simd_width)',
+    replace: 'UPGC_INDEX(simdgroup_index_in_threadgroup, at.index % simd_width)',
     what: 'simdgroups do not know which of the threadgroup they are',
     tests: kernels,
   },
