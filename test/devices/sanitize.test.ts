@@ -10,6 +10,8 @@ import { sharedFolder } from '../support/temporary.js';
 const models = [
   ['llama', 'test/fixtures/random-llama', readGolden('random-llama').inputIds],
   ['phi4', 'test/fixtures/random-phi3-sliding', readGolden('random-phi3-sliding').inputIds],
+  ['phi4', 'test/fixtures/random-phi4-mini', readGolden('random-phi4-mini').inputIds],
+  ['gpt2', 'test/fixtures/random-gpt2', readGolden('random-gpt2').inputIds],
   ['llama', 'examples/stories260k', readGolden('stories260k').inputIds],
 ] as const;
 
@@ -31,5 +33,5 @@ describe.each(['cpu', 'metal'] as const)('sanitized, compiled for %s', (target) 
     expect(sanitized.ids).toHaveLength(3);
     const factor = Math.round(sanitized.ms / plain.ms);
     console.log(`${path.basename(weights)} for ${target}: sanitized ${factor} times slower`);
-  });
+  }, 180_000);
 });
