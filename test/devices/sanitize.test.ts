@@ -16,22 +16,26 @@ const models = [
 ] as const;
 
 describe.each(['cpu', 'metal'] as const)('sanitized, compiled for %s', (target) => {
-  it.each(models)('%s of %s runs clean', async (model, weights, prompt) => {
-    const out = path.join(sharedFolder(), `sanitize-${path.basename(weights)}-${target}`);
-    await compile({ model: `models/${model}.graph.ts`, weights, target, chunk: 4, out });
-    const tokens = prompt.slice(0, 7);
-    const run = async (sanitize: boolean): Promise<{ ids: number[]; ms: number }> => {
-      const session = await Session.open(out, { device: 'cpu', sanitize });
-      const started = performance.now();
-      const { ids } = await generateGreedily(session, tokens, 3);
-      const ms = performance.now() - started;
-      session.close();
-      return { ids, ms };
-    };
-    const plain = await run(false);
-    const sanitized = await run(true);
-    expect(sanitized.ids).toHaveLength(3);
-    const factor = Math.round(sanitized.ms / plain.ms);
-    console.log(`${path.basename(weights)} for ${target}: sanitized ${factor} times slower`);
-  }, 180_000);
+  it.each(models)(
+    '%s of %s runs clean',
+    async (model, weights, prompt) => {
+      const out = path.join(sharedFolder(), `sanitize-${path.basename(weights)}-${target}`);
+      await compile({ model: `models/${model}.graph.ts`, weights, target, chunk: 4, out });
+      const tokens = prompt.slice(0, 7);
+      const run = async (sanitize: boolean): Promise<{ ids: number[]; ms: number }> => {
+        const session = await Session.open(out, { device: 'cpu', sanitize });
+        const started = performance.now();
+        const { ids } = await generateGreedily(session, tokens, 3);
+        const ms = performance.now() - started;
+        session.close();
+        return { ids, ms };
+      };
+      const plain = await run(false);
+      const sanitized = await run(true);
+      expect(sanitized.ids).toHaveLength(3);
+      const factor = Math.round(sanitized.ms / plain.ms);
+      console.log(`${path.basename(weights)} for ${target}: sanitized ${factor} times slower`);
+    },
+    180_000,
+  );
 });
