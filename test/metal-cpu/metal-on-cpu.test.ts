@@ -308,7 +308,9 @@ describe('a library', () => {
       'kernels.metal:1:32: `{` is never closed',
     );
     const call = 'int system(const char*);\nkernel void k(device float* x) { system("true"); }';
-    expect(await compileError(call)).toContain('kernels.metal declares system(char const*) and does not define it');
+    expect(await compileError(call)).toContain(
+      'kernels.metal declares system(char const*) and does not define it',
+    );
   });
 
   it('refuses constants that the text does not have, and one given twice', async () => {
