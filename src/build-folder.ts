@@ -5,10 +5,16 @@ import { UserError } from './diagnostic.js';
 import { ioReason, shown } from './input-file.js';
 import { isOp } from './ir/graph.js';
 import { evaluateNode } from './ir/interpret.js';
-import type { DimBindings } from './ir/type.js';
+import { isPackedName } from './ir/packed.js';
+import type { Method } from './ir/policy.js';
+import { bindShape, elementTypeOf, type DimBindings } from './ir/type.js';
+import { matrixShape } from './passes/size.js';
+import type { Target } from './passes/target.js';
 import { buildFiles, type Plan } from './runtime/plan.js';
 import type { Checkpoint } from './weights/checkpoint.js';
+import { weightDtype } from './weights/fit.js';
 import { packWeights, type PackedWeight } from './weights/pack.js';
+import { convertMatrix, packMatrix } from './weights/pack-matrix.js';
 import { readTransposed } from './weights/read.js';
 
 /** Every file a build may have; those a new build lacks are removed with the old one. */
@@ -21,6 +27,9 @@ export interface Build {
   readonly kernels: string;
   /** The tensors of weights.bin. */
   readonly weights: readonly Placed[];
+  readonly target: Target;
+  /** How integers are chosen, of weights that are quantised here. */
+  readonly methods: ReadonlyMap<string, Method>;
 }
 
 /**
@@ -54,7 +63,7 @@ export async function writeBuild(
 ): Promise<void> {
   const files = new Map<string, (file: string) => void | Promise<void>>();
   if (checkpoint) {
-    const layout = build.weights.map((placed) => packed(placed, checkpoint, build.plan.context));
+    const layout = build.weights.map((placed) => packed(placed, checkpoint, build));
     files.set(buildFiles.weights, (file) =>
       packWeights(file, layout, build.plan.arenas.weights.bytes, onProgress),
     );
@@ -91,13 +100,24 @@ function removeTemporaries(out: string, pid: number): void {
   }
 }
 
-function packed({ node, region }: Placed, checkpoint: Checkpoint, context: number): PackedWeight {
+function packed({ node, region }: Placed, checkpoint: Checkpoint, { plan, target }: Build): PackedWeight {
   const { offset, bytes } = region;
   const stored = isOp(node, 'weight') ? checkpoint.tensors.get(node.attrs.name) : undefined;
-  if (stored && isOp(node, 'weight') && node.attrs.transposed)
-    return { offset, bytes, source: { compute: () => readTransposed(stored) } };
+  const transposed = isOp(node, 'weight') && node.attrs.transposed === true;
+  const { dtype } = node.type;
+  if (stored && isPackedName(dtype)) {
+    const layout = { ...target, shape: matrixShape(bindShape(node.type.shape, {})), transposed };
+    return { offset, bytes, source: { compute: () => packMatrix(stored, dtype, layout) } };
+  }
+  if (stored && dtype !== weightDtype(stored))
+    return {
+      offset,
+      bytes,
+      source: { compute: () => convertMatrix(stored, elementTypeOf(node.type), transposed) },
+    };
+  if (stored && transposed) return { offset, bytes, source: { compute: () => readTransposed(stored) } };
   if (stored) return { offset, bytes, source: stored };
-  return { offset, bytes, source: { compute: () => computedLeaf(node, { C: context }) } };
+  return { offset, bytes, source: { compute: () => computedLeaf(node, { C: plan.context }) } };
 }
 
 /** The bytes of a leaf whose value is known at compile time. */

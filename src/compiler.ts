@@ -1,22 +1,26 @@
 import path from 'node:path';
 import { z } from 'zod';
 import { CompilerBug, UserError } from './diagnostic.js';
+import { readJson, shown } from './input-file.js';
 import { checkTables } from './ir/check-model.js';
 import type { Model } from './ir/dsl.js';
 import { isOp, type Graph } from './ir/graph.js';
 import { inModelFile, loadModel } from './ir/load.js';
-import { bytesPerElement, elementCount } from './ir/type.js';
+import { checkPolicy, policyOf, type Method, type Policy, type Quantize } from './ir/policy.js';
+import { elementCount } from './ir/type.js';
 import { emit } from './codegen/emit.js';
 import { checkBudget, memoryOf } from './codegen/memory.js';
 import { makePlan } from './codegen/plan.js';
 import type { Entry, Kernel } from './passes/entry.js';
 import { checkStage, runPasses, type OnStage } from './passes/pipeline.js';
+import { bytesOf } from './passes/size.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
 import { modelFileOf } from './architectures.js';
 import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
 import { openCheckpoint, type Checkpoint } from './weights/checkpoint.js';
 import { checkWeights, weightDtype, withPrefix } from './weights/fit.js';
+import { quantise, type Quantised } from './weights/quantise.js';
 
 export { targets, type TargetName } from './passes/target.js';
 export type { Plan } from './runtime/plan.js';
@@ -28,6 +32,11 @@ export interface CompileOptions {
   readonly target?: TargetName | 'auto';
   /** Folder of a Hugging Face checkpoint, or a GGUF file. Without it there are a plan and kernels, but nothing to run. */
   readonly weights?: string;
+  /**
+   * How matrices are stored: a recipe (`q4`, `q5`, `q6`, `q8`), a format (`q4g64b`, `bf16`, `stored`), a file of rules,
+   * `*.json`, or the rules. By default the model's own policy, or as in the checkpoint.
+   */
+  readonly quantize?: Quantize;
   /** Tokens that the caches hold; by default the longest the model was made for. */
   readonly context?: number;
   /** Most tokens of one prefill step; 64 by default. */
@@ -70,7 +79,14 @@ export interface CompileSummary {
   readonly dispatchesPerLayer: number;
   readonly entries: Readonly<Record<EntryName, EntrySummary>>;
   readonly kvBytes: number;
+  /** Without what alignment adds. */
   readonly weightBytes: number;
+  /** How many weights are stored in which way. */
+  readonly formats: Readonly<Record<string, { readonly weights: number; readonly bytes: number }>>;
+  /** On average. */
+  readonly bitsPerWeight: number;
+  /** What --quantize asked for and could not be. */
+  readonly notes: readonly string[];
   /** Device memory of a session: weights, caches, pool, input and output. */
   readonly totalBytes: number;
   readonly ms: number;
@@ -95,22 +111,30 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   const checkpoint = opened && withPrefix(opened, model.prefix);
   const built = buildModel(model, checkpoint);
   if (checkpoint) checkWeights(built.graph, checkpoint);
+  const policy = policyOfOptions(options.quantize ?? model.quantize ?? 'stored');
+  const quantised = quantise(built.graph, policy, checkpoint);
+  const { graph, methods } = quantised;
   const context = options.context ?? built.context;
   checkCount('context', context);
   checkCount('chunk', options.chunk ?? 1);
   checkMemoryBudget(options.memoryBudget);
-  const compiled = compileGraph(built.graph, { ...options, target, context, checkpoint });
+  const compiled = compileGraph(graph, { ...options, target, context, checkpoint, methods });
   if (!compiled) return undefined;
   if (options.memoryBudget !== undefined) {
     const { chunk } = options;
     checkBudget(compiled.plan, memoryOf(compiled.plan, compiled.kernels), options.memoryBudget, (shorter) => {
-      const other = compileGraph(built.graph, { target, context: shorter, chunk, checkpoint });
+      const other = compileGraph(graph, { target, context: shorter, chunk, checkpoint });
       if (!other) throw new CompilerBug('a compilation without a last pass ended early');
       return memoryOf(other.plan, other.kernels);
     });
   }
   if (out !== null) await writeBuild(out, compiled, checkpoint, options.onProgress);
-  return summarise(built.graph, compiled, out, performance.now() - started);
+  return summarise(quantised, compiled, out, performance.now() - started);
+}
+
+function policyOfOptions(quantize: Quantize): Policy {
+  if (typeof quantize !== 'string' || !quantize.endsWith('.json')) return policyOf(quantize);
+  return checkPolicy(readJson(quantize), shown(quantize));
 }
 
 function chooseModel(given: string | Model | undefined, checkpoint: Checkpoint | undefined): Model {
@@ -164,6 +188,7 @@ export interface GraphOptions {
   readonly context: number;
   readonly chunk?: number | undefined;
   readonly checkpoint?: Checkpoint | undefined;
+  readonly methods?: ReadonlyMap<string, Method> | undefined;
   readonly onStage?: OnStage | undefined;
   readonly stopAfter?: string | undefined;
 }
@@ -185,17 +210,31 @@ export function compileGraph(graph: Graph, options: GraphOptions): Compiled | un
   });
   const checked = planSchema.safeParse(plan);
   if (!checked.success) throw new CompilerBug(`the plan is not one: ${z.prettifyError(checked.error)}`);
-  return { plan, kernels: emitted.text, entries, weights: memory.weights };
+  return {
+    plan,
+    kernels: emitted.text,
+    entries,
+    weights: memory.weights,
+    target,
+    methods: options.methods ?? new Map(),
+  };
 }
 
 function summarise(
-  graph: Graph,
+  { graph, notes }: Quantised,
   { plan, entries }: Compiled,
   out: string | null,
   ms: number,
 ): CompileSummary {
   const weights = graph.nodes.filter((node) => isOp(node, 'weight'));
-  const parameters = weights.map((node) => elementCount(node.attrs.shape));
+  const count = weights.reduce((total, node) => total + elementCount(node.attrs.shape), 0);
+  const formats: Record<string, { weights: number; bytes: number }> = {};
+  for (const node of weights) {
+    const own = (formats[node.type.dtype] ??= { weights: 0, bytes: 0 });
+    own.weights++;
+    own.bytes += bytesOf(node, {});
+  }
+  const weightBytes = Object.values(formats).reduce((total, { bytes }) => total + bytes, 0);
   const entrySummary = (name: EntryName): EntrySummary => ({
     dispatches: plan.entries[name].dispatches.length,
     ...dispatchesByLayer(entries.find((entry) => entry.name === name)?.kernels ?? []),
@@ -209,7 +248,7 @@ function summarise(
     target: plan.target,
     out,
     context: plan.context,
-    parameters: parameters.reduce((a, b) => a + b, 0),
+    parameters: count,
     nodes: graph.nodes.length,
     kernels: plan.kernels.length,
     dispatchesPerLayer: decode.dispatchesPerLayer,
@@ -219,10 +258,10 @@ function summarise(
       score: entrySummary('score'),
     },
     kvBytes: arenas.state.bytes,
-    weightBytes: weights.reduce(
-      (total, node, i) => total + (parameters[i] ?? 0) * bytesPerElement[node.type.dtype],
-      0,
-    ),
+    weightBytes,
+    formats,
+    bitsPerWeight: (8 * weightBytes) / Math.max(1, count),
+    notes,
     totalBytes: arenas.weights.bytes + arenas.state.bytes + arenas.pool.bytes + arenas.io.bytes,
     ms: Math.round(ms),
   };

@@ -60,6 +60,21 @@ export function readJsonObject(file: string): Record<string, unknown> {
 }
 
 /**
+ * Reads a file of JSON that a user wrote.
+ * @throws {UserError} when it is missing, unreadable or no JSON
+ */
+export function readJson(file: string): unknown {
+  const text = readText(file);
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new UserError(`${shown(file)} is not valid JSON`, {
+      notes: error instanceof Error ? [error.message] : [],
+    });
+  }
+}
+
+/**
  * Reads a text in UTF-8.
  * @throws {UserError} when it is missing, unreadable or no regular file
  */

@@ -41,7 +41,7 @@ const allowed: { readonly [part: string]: readonly string[] } = {
   runtime: [],
   'metal-cpu': ['runtime'],
   'architectures.ts': ['weights'],
-  'build-folder.ts': ['codegen', 'ir', 'weights', 'runtime/plan.ts'],
+  'build-folder.ts': ['codegen', 'passes', 'ir', 'weights', 'runtime/plan.ts'],
   'compiler.ts': [
     'architectures.ts',
     'build-folder.ts',

@@ -92,7 +92,8 @@ std::vector<std::string> compiler_flags(const ProgramSpec& spec) {
       "-Werror=global-constructors", "-fno-crash-diagnostics",
       "-fno-color-diagnostics", concat("-DUPGC_SIMD_WIDTH=", spec.simd_width)};
 #ifdef __aarch64__
-  flags.push_back("-mcpu=native");
+  // char is signed in Metal.
+  flags.insert(flags.end(), {"-mcpu=native", "-fsigned-char"});
 #else
   flags.insert(flags.end(), {"-march=native", "-mprefer-vector-width=512"});
 #endif

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { targets, type TargetName } from '../compiler.js';
+import { policyNames } from '../ir/policy.js';
 
 /** A whole number of at least `least`, as a commander argument parser. */
 export function wholeNumber(least: number): (text: string) => number {
@@ -27,6 +28,7 @@ export function tokenList(text: string): number[] {
 export interface ModelFlags {
   readonly target: 'auto' | TargetName;
   readonly weights?: string;
+  readonly quantize?: string;
   readonly context?: number;
   readonly chunk?: number;
 }
@@ -42,6 +44,10 @@ export function withModelOptions(command: Command): Command {
     .option(
       '--weights <path>',
       'checkpoint: a folder (config.json, model.safetensors, tokenizer.json) or a GGUF file',
+    )
+    .option(
+      '--quantize <how>',
+      `how matrices are stored: ${policyNames.join(', ')}, or rules in a file POLICY.json (default: the model's own rules, or as in the checkpoint)`,
     )
     .option('--context <n>', 'most tokens of a text (default: what the model was made for)', wholeNumber(1))
     .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1));

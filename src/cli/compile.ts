@@ -87,6 +87,14 @@ function poolQuality({ bytes, lowerBound, optimal }: EntrySummary['pool']): stri
   return `, ${Math.ceil((bytes / lowerBound - 1) * 100)} % above the lower bound`;
 }
 
+/** `1.24 MB, 4.93 bits a weight: q4g32 0.98 MB, q6g32 0.25 MB, bf16 4.61 kB` */
+function weightsLine({ weightBytes, bitsPerWeight, formats }: CompileSummary): string {
+  const parts = Object.entries(formats)
+    .sort(([, a], [, b]) => b.bytes - a.bytes)
+    .map(([format, { bytes }]) => `${format} ${formatBytes(bytes)}`);
+  return `${formatBytes(weightBytes)}, ${bitsPerWeight.toFixed(2)} bits each: ${parts.join(', ')}`;
+}
+
 function formatSummary(summary: CompileSummary): string {
   const { entries } = summary;
   const entryLine = (name: keyof typeof entries): string => {
@@ -104,7 +112,8 @@ function formatSummary(summary: CompileSummary): string {
     ['decode', entryLine('decode')],
     ['prefill', entryLine('prefill')],
     ['KV cache', formatBytes(summary.kvBytes)],
-    ['weights', formatBytes(summary.weightBytes)],
+    ['weights', weightsLine(summary)],
+    ...summary.notes.map((note) => ['note', note] as const),
     ['total', `${formatBytes(summary.totalBytes)} of device memory`],
     summary.out === null
       ? ['compiled', `in ${(summary.ms / 1000).toFixed(1)} s, not written`]

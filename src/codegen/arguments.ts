@@ -1,10 +1,18 @@
 import type { Node } from '../ir/graph.js';
+import { packedFormats, planesOf, type PackedName, type Plane } from '../ir/packed.js';
 import type { DType } from '../ir/type.js';
 import type { PlanKernel } from '../runtime/plan.js';
 import { elementType } from './expression.js';
+import { planeType } from './packed.js';
 
-/** What a buffer argument is bound to: a value of the graph, or the record of the step. */
-export type Operand = Node | 'step';
+/** A plane of a packed matrix. */
+export interface PlaneOperand {
+  readonly matrix: Node;
+  readonly plane: Plane['name'];
+}
+
+/** What a buffer argument is bound to: a value of the graph, a plane of one, or the record of the step. */
+export type Operand = Node | PlaneOperand | 'step';
 
 type PlanArgument = PlanKernel['arguments'][number];
 
@@ -29,6 +37,8 @@ export class ArgumentList {
   private readonly threadgroups: Declared[] = [];
   private readonly positions: Declared[] = [];
   private readonly named = new Map<Node, string>();
+  private readonly planes = new Map<Node, readonly string[]>();
+  private readonly used = new Set<PackedName>();
 
   get declarations(): readonly string[] {
     return this.all.map(({ declaration }) => declaration);
@@ -54,6 +64,26 @@ export class ArgumentList {
     }
     this.named.set(value, name);
     return this.buffer(name, access, value, `device const ${elementType[dtype]}* ${name}`);
+  }
+
+  /** Packed formats of what the kernel reads. */
+  get formats(): ReadonlySet<PackedName> {
+    return this.used;
+  }
+
+  /** A packed matrix that the kernel reads, one buffer for each of its planes. Returns their names. */
+  readPlanes(name: string, matrix: Node, dtype: PackedName): readonly string[] {
+    this.used.add(dtype);
+    const format = packedFormats[dtype];
+    const names =
+      this.planes.get(matrix) ??
+      planesOf(format).map(({ name: plane }) => {
+        const { type } = planeType(format, plane);
+        const own = `${name}_${plane}`;
+        return this.buffer(own, 'read', { matrix, plane }, `device const ${type}* ${own}`);
+      });
+    this.planes.set(matrix, names);
+    return names;
   }
 
   private readAnywhere(name: string): void {

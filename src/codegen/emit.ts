@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import Handlebars from 'handlebars';
+import { packedNames, type PackedName } from '../ir/packed.js';
 import { packageVersion } from '../version.js';
 import { layoutOf } from '../passes/access.js';
 import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
@@ -7,6 +8,7 @@ import type { Target } from '../passes/target.js';
 import { floatLiteral } from './expression.js';
 import type { Argument, Operand } from './arguments.js';
 import { writeKernel } from './kernels.js';
+import { writeFormat } from './packed.js';
 
 /** kernels.metal and how each kernel of each entry is launched. */
 export interface Emitted {
@@ -59,6 +61,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
   const kernels: EmittedKernel[] = [];
   const indexOf = new Map<string, number>();
   const launches = new Map<Kernel, Launch>();
+  const formats = new Set<PackedName>();
   for (const entry of entries) {
     const layout = layoutOf(entry);
     for (const kernel of entry.kernels) {
@@ -78,6 +81,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
         texts.push(text);
         kernels.push({ name, threads: written.threads, arguments: written.list.arguments });
       }
+      for (const format of written.list.formats) formats.add(format);
       launches.set(kernel, { kernel: index, grid: written.grid, operands: written.list.operands });
     }
   }
@@ -86,6 +90,16 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
     target: target.name,
     version: packageVersion,
     kernels: texts,
+    packed:
+      formats.size > 0
+        ? [
+            {
+              formats: packedNames
+                .filter((name) => formats.has(name))
+                .map((name) => writeFormat(name, target)),
+            },
+          ]
+        : [],
     ulp: floatLiteral(2 ** -23),
     loopHints:
       target.simdWidth === 1

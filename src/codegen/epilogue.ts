@@ -1,6 +1,7 @@
 import { CompilerBug } from '../diagnostic.js';
 import { isOp, type Node } from '../ir/graph.js';
 import type { OpName } from '../ir/ops/index.js';
+import { elementTypeOf } from '../ir/type.js';
 import type { Access } from '../passes/access.js';
 import { conversion, elementIndex, floatLiteral, rowAxes, sum, times, type Iteration } from './expression.js';
 import type { Site } from './site.js';
@@ -58,7 +59,7 @@ export function writeEpilogue({ kernel, output, iteration, layout, list }: Site)
   const given = turned.length > 0 ? turned : output.anchors;
   if (computesAnchors) given.forEach((node, i) => names.set(node, `v${i}`));
   const load = (access: Access, within: Iteration): string => {
-    const { dtype } = access.source.type;
+    const dtype = elementTypeOf(access.source.type);
     const { open, close } = conversion[dtype];
     const index = elementIndex(access, within);
     const own = index === storeIndex && within === iteration;

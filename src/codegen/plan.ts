@@ -1,9 +1,10 @@
 import { CompilerBug, Unsupported } from '../diagnostic.js';
 import { isOp, leafKey, type Leaf, type Node } from '../ir/graph.js';
 import { samplingFields } from '../ir/ops/sample.js';
-import { bindShape, elementCount, type DimBindings } from '../ir/type.js';
+import { isPackedName, packedFormats, placePlanes } from '../ir/packed.js';
+import { bindShape, elementCount, formatType, type DimBindings } from '../ir/type.js';
 import type { Entry } from '../passes/entry.js';
-import { alignUp, bytesOf } from '../passes/size.js';
+import { alignUp, bytesOf, matrixShape, type PlaneLayout } from '../passes/size.js';
 import type { Target } from '../passes/target.js';
 import { kernelName } from '../passes/text.js';
 import {
@@ -15,7 +16,7 @@ import {
   type PlanKernel,
   type Region,
 } from '../runtime/plan.js';
-import type { Operand } from './arguments.js';
+import type { Operand, PlaneOperand } from './arguments.js';
 import type { Emitted, EmittedKernel } from './emit.js';
 
 export interface PlanOptions {
@@ -71,8 +72,10 @@ export function makePlan(
   options: PlanOptions,
 ): { plan: Plan; memory: Memory } {
   checkSizes(entries);
-  const regions = placeLeaves(entries, options.target.alignment);
-  const planned = new Map(entries.map((entry) => [entry.name, planEntry(entry, emitted, regions)]));
+  const regions = placeLeaves(entries, options.target);
+  const planned = new Map(
+    entries.map((entry) => [entry.name, planEntry(entry, emitted, regions, options.target)]),
+  );
   const plannedEntry = (name: EntryName): PlanEntry => {
     const entry = planned.get(name);
     if (!entry) throw new CompilerBug(`there is no entry ${name}`);
@@ -158,7 +161,8 @@ function checkSizes(entries: readonly Entry[]): void {
   }
 }
 
-function placeLeaves(entries: readonly Entry[], alignment: number): Regions {
+function placeLeaves(entries: readonly Entry[], target: Target): Regions {
+  const { alignment } = target;
   const arenas = {
     weights: new Arena('weights', alignment),
     state: new Arena('state', alignment),
@@ -171,7 +175,7 @@ function placeLeaves(entries: readonly Entry[], alignment: number): Regions {
       const key = leafKey(node);
       if (placed.has(key)) continue;
       const arena = node.op === 'state' ? arenas.state : arenas.weights;
-      placed.set(key, { node, region: arena.place(bytesOf(node, graph.dims)) });
+      placed.set(key, { node, region: arena.place(bytesOf(node, graph.dims, target)) });
     }
   }
   const all = [...placed.values()];
@@ -194,14 +198,15 @@ function sizeOf(node: Node | undefined, dims: DimBindings): number {
   return node ? bytesOf(node, dims) : 0;
 }
 
-function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlanEntry {
+function planEntry(entry: Entry, emitted: Emitted, regions: Regions, target: Target): PlanEntry {
   const { graph } = entry;
   const where = valueRegions(entry, regions);
   const regionOf = (operand: Operand): Region => {
     if (operand === 'step') return regions.step;
-    const region = where.get(operand);
-    if (!region) throw new CompilerBug(`${operand.op} has no place in memory`);
-    return region;
+    const node = 'plane' in operand ? operand.matrix : operand;
+    const region = where.get(node);
+    if (!region) throw new CompilerBug(`${node.op} has no place in memory`);
+    return 'plane' in operand ? planeRegion(operand, region, target) : region;
   };
   let epoch = 0;
   const dispatches = entry.kernels.map((kernel) => {
@@ -233,6 +238,16 @@ function planEntry(entry: Entry, emitted: Emitted, regions: Regions): PlanEntry 
     },
     outputs: { logits: regionOf(logits) },
   };
+}
+
+/** Where a plane of a packed matrix lies that is at `region`. */
+function planeRegion({ matrix, plane }: PlaneOperand, region: Region, layout: PlaneLayout): Region {
+  const { dtype, shape } = matrix.type;
+  const format = isPackedName(dtype) ? packedFormats[dtype] : undefined;
+  const placed = format && placePlanes(format, matrixShape(bindShape(shape, {})), layout);
+  const found = placed?.planes.find(({ name }) => name === plane);
+  if (!found) throw new CompilerBug(`${formatType(matrix.type)} has no plane ${plane}`);
+  return { arena: region.arena, offset: region.offset + found.offset, bytes: found.size };
 }
 
 /** A kernel may write over what it reads only where its text allows that. */

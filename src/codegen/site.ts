@@ -1,12 +1,23 @@
 import { CompilerBug, Unsupported } from '../diagnostic.js';
 import { isOp, type Node } from '../ir/graph.js';
 import type { OpName } from '../ir/ops/index.js';
+import { isPackedName } from '../ir/packed.js';
+import { elementTypeOf } from '../ir/type.js';
 import type { Layout } from '../passes/access.js';
 import type { Entry, Kernel, Output } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
 import { prologueName } from '../passes/text.js';
 import type { ArgumentList } from './arguments.js';
-import { conversion, elementType, iterationOf, rowStart, sum, times, type Iteration } from './expression.js';
+import {
+  conversion,
+  elementType,
+  inParentheses,
+  iterationOf,
+  rowStart,
+  sum,
+  times,
+  type Iteration,
+} from './expression.js';
 
 /** A kernel being written, and what the writer of its kind may look at. */
 export interface Site {
@@ -57,7 +68,7 @@ export function anchorOf<N extends OpName>(kernel: Kernel, op: N): Extract<Node,
 /** A matrix or vector that the template reads by itself: its buffer, where it starts there, how its elements are read. */
 export function parameter({ layout, list, iteration }: Site, name: string, node: Node) {
   const access = layout.of(node);
-  const { dtype } = access.source.type;
+  const dtype = elementTypeOf(access.source.type);
   return {
     buffer: list.read(name, access.source, dtype),
     start: rowStart(access, iteration),
@@ -66,6 +77,29 @@ export function parameter({ layout, list, iteration }: Site, name: string, node:
     dtype,
     type: elementType[dtype],
     ...conversion[dtype],
+  };
+}
+
+/** A matrix whose rows the template reads: how they are declared, found and read. */
+export function matrixRows(site: Site, name: string, node: Node) {
+  const { dtype, shape } = node.type;
+  if (isPackedName(dtype)) {
+    const planes = site.list.readPlanes(name, node, dtype).join(', ');
+    return {
+      dtype,
+      declared: dtype,
+      multiply: 'multiply_packed',
+      row: (n: string): string => `${dtype}_row<${shape[1]}>(${planes}, ${n})`,
+      element: (row: string, n: string): string => `element(${row}, ${n} / 32, ${n} % 32)`,
+    };
+  }
+  const { buffer, start, stride, type, open, close } = parameter(site, name, node);
+  return {
+    dtype,
+    declared: `device const ${type}*`,
+    multiply: 'multiply_rows',
+    row: (n: string): string => sum(buffer, start, times(inParentheses(n), stride)),
+    element: (row: string, n: string): string => `${open}${row}[${n}]${close}`,
   };
 }
 

@@ -1,3 +1,4 @@
+import { elementTypeOf } from '../ir/type.js';
 import { writeEpilogue } from './epilogue.js';
 import { cacheRow, sum, times } from './expression.js';
 import { readsStep, type Site } from './site.js';
@@ -8,7 +9,7 @@ export function writeStore(site: Site, needsStep = false): Record<string, unknow
   const { append, result } = output;
   const epilogue = writeEpilogue(site);
   const number = kernel.outputs.length > 1 ? String(kernel.outputs.indexOf(output)) : '';
-  const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, result.type.dtype);
+  const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, elementTypeOf(result.type));
   const token = iteration.rows > 1 ? 't' : '';
   const row = append ? cacheRow(sum('step.position', token), append.type.shape[0]) : token;
   if (needsStep || append || iteration.rows > 1 || readsStep(site)) list.step();

@@ -1,10 +1,10 @@
 import { kernelName, kernelSteps } from '../passes/text.js';
-import { rowStart, sum, times } from './expression.js';
+import { rowStart } from './expression.js';
 import {
   ceilDiv,
   operand,
   anchorOf,
-  parameter,
+  matrixRows,
   requireTokenRows,
   nameOf,
   type Site,
@@ -30,7 +30,7 @@ export function writeEmbed(site: Site): Written {
   const ids = layout.of(operand(node, 0));
   const table = operand(node, 1);
   const idName = list.read('ids', ids.source, 'i32');
-  const { buffer, start, stride, dtype, type, open, close } = parameter(site, 'table', table);
+  const { dtype, declared, row, element } = matrixRows(site, 'table', table);
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
   const shape = blockShape(site);
@@ -40,10 +40,9 @@ export function writeEmbed(site: Site): Written {
     context: {
       ...store,
       ...shape,
-      open,
-      close,
-      type,
-      row: sum(buffer, start, times(`uint(${idName}[${rowStart(ids, iteration)}])`, stride)),
+      declared,
+      row: row(`uint(${idName}[${rowStart(ids, iteration)}])`),
+      element: element('row', 'n'),
     },
     threads: shape.threads,
     tiles: shape.tiles,

@@ -4,7 +4,16 @@ import type { Output } from '../passes/entry.js';
 import { productShape, type ProductShape } from '../passes/product.js';
 import { kernelSteps } from '../passes/text.js';
 import { inParentheses, rowPointer, sum, times } from './expression.js';
-import { nameOf, operand, parameter, requireTokenRows, siteOf, type Site, type Written } from './site.js';
+import {
+  matrixRows,
+  nameOf,
+  operand,
+  parameter,
+  requireTokenRows,
+  siteOf,
+  type Site,
+  type Written,
+} from './site.js';
 import { writeStore } from './store.js';
 import { writeParts } from './write-attention.js';
 import { writeNorm } from './write-rows.js';
@@ -34,22 +43,23 @@ function writeSection(site: Site, index: number, shape: ProductShape): Record<st
   const parts = partsOf(output).map(({ linear, offset }, i) => {
     requireTokenRows(linear);
     const own = `${number}${i === 0 ? '' : `_${i}`}`;
-    const weight = parameter(site, `weight${own}`, operand(linear, 1));
+    const { declared, multiply, row } = matrixRows(site, `weight${own}`, operand(linear, 1));
     const [, , biasNode] = linear.inputs;
     const bias = biasNode && parameter(site, `bias${own}`, biasNode);
-    const row = inParentheses(sum('n', String(offset)));
     const biasAt = (n: string): string =>
       bias ? ` + ${bias.open}${bias.buffer}[${sum(bias.start, n, String(offset))}]${bias.close}` : '';
     return {
       index: sum(String(i * rows), 'r'),
-      type: weight.type,
-      row: sum(weight.buffer, weight.start, times(row, weight.stride)),
+      declared,
+      multiply,
+      row: row(sum('n', String(offset))),
       value: `v${i}`,
       bias: biasAt('n'),
       biasOfPair: { first: biasAt('n0'), second: biasAt('n1') },
     };
   });
-  const [{ type } = { type: '' }] = parts;
+  // All parts are of one type (fuse-layers).
+  const [{ declared, multiply } = { declared: '', multiply: '' }] = parts;
   const own = start === 0 ? 'block' : shape.simdgroups === 1 ? `block - ${start}` : `(block - ${start})`;
   const pairs = turn ? [writeTurn(site, turn)] : [];
   return {
@@ -68,7 +78,8 @@ function writeSection(site: Site, index: number, shape: ProductShape): Record<st
       rows,
     ),
     parts,
-    type,
+    declared,
+    multiply,
     products: rows * parts.length,
     rows,
     n: pairs.length > 0 ? `pair_order<${pairWidths(turn).join(', ')}>(${slot})` : slot,
@@ -133,7 +144,7 @@ export function writeLinear(site: Site): Written {
   return {
     name: nameOf(
       iteration.rows > 1 ? 'matmul' : 'matvec',
-      operand(first.linear, 1).type.dtype,
+      ...new Set(matrices.map(({ linear }) => operand(linear, 1).type.dtype)),
       matrices.some(({ linear }) => linear.inputs.length > 2) ? 'bias' : '',
       kernelSteps(kernel),
       `${widths.join('_')}x${length}`,

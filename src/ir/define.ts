@@ -35,6 +35,8 @@ export interface Op<N extends string, I extends readonly string[], S extends z.Z
   /** Names of the inputs in order; a trailing `?` marks one that may be left out (only at the end). */
   readonly inputs: I;
   readonly attrs: S;
+  /** The input that may be a packed matrix (src/ir/packed.ts); every other has elements stored one by one. */
+  readonly packed?: I[number];
   /** Whether row t of the result depends on row t of the inputs alone. */
   readonly tokenwise: boolean;
   /** The result's type; calls `reject` when the inputs do not fit. */

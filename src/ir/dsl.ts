@@ -3,6 +3,7 @@ import { formatSpan, UserError, type Span } from '../diagnostic.js';
 import { checkLogits } from './check-model.js';
 import { isOp, makeGraph, makeNode, ropeKey, type Graph, type Node, type Origin } from './graph.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from './ops/index.js';
+import type { Quantize } from './policy.js';
 import { formatType, type DType } from './type.js';
 
 /**
@@ -302,12 +303,15 @@ export interface ModelOptions<S extends z.ZodType> {
   readonly context: (config: z.output<S>) => number;
   /** The first part of weight names that checkpoints of the model without its head leave out, such as `transformer`. */
   readonly prefix?: string;
+  /** How matrices are stored where `--quantize` does not say. */
+  readonly quantize?: Quantize;
 }
 
 /** What a model file exports by default. */
 export interface Model {
   readonly name: string;
   readonly prefix?: string | undefined;
+  readonly quantize?: Quantize | undefined;
   /** Builds the graph for a config.json; throws a ZodError when the model cannot take it. */
   readonly build: (config: unknown, dtypeOf?: (weight: string) => DType | undefined) => BuiltModel;
 }
@@ -332,6 +336,7 @@ export function model<S extends z.ZodType>(
   return {
     name: options.name,
     prefix: options.prefix,
+    quantize: options.quantize,
     build: (config, dtypeOf = () => undefined) => {
       const parsed = options.config.parse(config);
       return {

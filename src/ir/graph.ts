@@ -1,7 +1,8 @@
 import type { Span } from '../diagnostic.js';
-import { nameInputs } from './define.js';
+import { nameInputs, reject } from './define.js';
 import { ops, type AttrsOf, type OpName } from './ops/index.js';
-import type { DimBindings, TensorType } from './type.js';
+import { isPackedName } from './packed.js';
+import { formatType, type DimBindings, type TensorType } from './type.js';
 
 /** Where a node comes from in the user's file. */
 export interface Origin {
@@ -97,8 +98,20 @@ export function inferType<N extends OpName>(
   attrs: AttrsOf<N>,
 ): TensorType {
   const record = ops[op];
+  checkPacked(op, inputs);
   const infer = record.infer as (inputs: Record<string, TensorType>, attrs: AttrsOf<N>) => TensorType;
   return infer(nameInputs(record.inputs, inputs), attrs);
+}
+
+function checkPacked(op: OpName, inputs: readonly TensorType[]): void {
+  const { inputs: names, packed }: { readonly inputs: readonly string[]; readonly packed?: string } = ops[op];
+  inputs.forEach((type, i) => {
+    const name = (names[i] ?? '').replace('?', '');
+    if (!isPackedName(type.dtype) || name === packed) return;
+    reject(
+      `${name} ${formatType(type)} is packed; only the matrix of a linear and the table of an embed can be`,
+    );
+  });
 }
 
 /** The nodes that the roots need, each after its inputs, in a stable order. */

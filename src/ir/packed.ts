@@ -37,6 +37,9 @@ export const packedFormats = {
 } as const satisfies Record<string, PackedFormat>;
 
 export type PackedName = keyof typeof packedFormats;
+export const packedNames = Object.keys(packedFormats) as [PackedName, ...PackedName[]];
+
+export const isPackedName = (name: string): name is PackedName => Object.hasOwn(packedFormats, name);
 
 /**
  * What a plane holds, for every run of `elements` elements of a row `bytes` bytes:

@@ -13,7 +13,7 @@ import {
 import { ops, type AttrsOf, type OpName } from './ops/index.js';
 import { Scanner, type Token } from './scan.js';
 import { layerOfScope, valuesOf } from './text.js';
-import { dtypes, formatType, sameType, type Dim, type TensorType } from './type.js';
+import { formatType, sameType, storedAs, type Dim, type TensorType } from './type.js';
 
 /**
  * Reads one graph as `formatGraph` (src/ir/text.ts) writes it; `file` is named in errors. Places in the user's file are
@@ -223,8 +223,8 @@ export class GraphReader {
   private type(): TensorType {
     const { scanner } = this;
     const token = scanner.expectKind('word', 'a type');
-    const dtype = dtypes.find((each) => each === token.text);
-    if (!dtype) return scanner.failUnknown(token, `there is no element type '${token.text}'`, dtypes);
+    const dtype = storedAs.find((each) => each === token.text);
+    if (!dtype) return scanner.failUnknown(token, `there is no element type '${token.text}'`, storedAs);
     scanner.expect('[');
     const shape: Dim[] = [];
     if (!scanner.at(']')) {

@@ -1,6 +1,13 @@
+import { CompilerBug } from '../diagnostic.js';
+import { isPackedName, packedNames, type PackedName } from './packed.js';
+
 /** Element types of tensors. `i32` holds token ids and positions; the rest are real numbers. */
 export const dtypes = ['f32', 'f16', 'bf16', 'i32'] as const;
 export type DType = (typeof dtypes)[number];
+
+/** What a tensor is stored as: elements one by one or, of matrices, small integers in groups. */
+export type StoredAs = DType | PackedName;
+export const storedAs = [...dtypes, ...packedNames] as const satisfies readonly StoredAs[];
 
 export const bytesPerElement: { readonly [D in DType]: number } = { f32: 4, f16: 2, bf16: 2, i32: 4 };
 
@@ -11,8 +18,15 @@ export const bytesPerElement: { readonly [D in DType]: number } = { f32: 4, f16:
 export type Dim = number | string;
 
 export interface TensorType {
-  readonly dtype: DType;
+  readonly dtype: StoredAs;
   readonly shape: readonly Dim[];
+}
+
+/** The type of elements that are stored one by one. */
+export function elementTypeOf(type: TensorType): DType {
+  if (isPackedName(type.dtype))
+    throw new CompilerBug(`${formatType(type)} has no elements to be read one by one`);
+  return type.dtype;
 }
 
 /** Lengths of the named dims. */

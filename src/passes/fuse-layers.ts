@@ -1,5 +1,6 @@
 import { isOp, usersOf, type Graph, type Node } from '../ir/graph.js';
 import { ops } from '../ir/ops/index.js';
+import { isPackedName, packedFormats, planesOf } from '../ir/packed.js';
 import { valueNames } from '../ir/text.js';
 import { bytesPerElement, sameShape, type Dim } from '../ir/type.js';
 import { kernelSources, layoutOf, type Layout } from './access.js';
@@ -11,8 +12,9 @@ import type { Target } from './target.js';
 import { kindOf, templateOf, templates } from './templates.js';
 
 /**
- * Metal has 31 buffer indices. With n inputs a region takes at most x, a matrix and a bias for each of n parts, the
- * result and the step: 2n + 3. A longer chain only makes a kernel nobody would want to read.
+ * Metal has 31 buffer indices. A region with n inputs takes at most n, the result and the step, and as the epilogue of
+ * products x, a bias and the matrix of each, one for every plane of it. A longer chain only makes a kernel nobody would
+ * want to read.
  */
 const mostBuffers = 31;
 const mostRegionInputs = 12;
@@ -163,8 +165,14 @@ class Fusion {
     }
     const latest = own.find((node) => templateOf(node)?.epilogue);
     if (!latest) return undefined;
-    const twins = own.filter((node) => node === latest || sameMatrixShape(node, latest)).reverse();
-    return { anchors: templateOf(latest)?.parts ? twins : [latest], through: [] };
+    if (!templateOf(latest)?.parts) return { anchors: [latest], through: [] };
+    const twins = own.filter((node) => node === latest || sameMatrixType(node, latest)).reverse();
+    const others = inputsOf(region).size + 2;
+    const buffers = (parts: readonly Node[]): number =>
+      others - parts.length + planesOfAll(inputsOf(new Set(parts)));
+    // The latest is the last.
+    while (twins.length > 1 && buffers(twins) > mostBuffers) twins.shift();
+    return { anchors: twins, through: [] };
   }
 
   /** A kernel whose result is only stored in a cache stores it there itself. */
@@ -297,7 +305,8 @@ class Fusion {
     for (const [kernel, level] of levels) {
       const [x, matrix] = productOf(kernel)?.inputs ?? [];
       if (!x || !matrix) continue;
-      const key = [level, this.index(x), matrix.type.dtype].join();
+      const kept = templates[kernel.kind].mixed ? [] : [matrix.type.dtype];
+      const key = [level, this.index(x), ...kept].join();
       together.set(key, [...(together.get(key) ?? []), kernel]);
     }
     const product = (kernel: Kernel): number => this.index(productOf(kernel) ?? kernel.outputs[0].result);
@@ -385,6 +394,16 @@ class Fusion {
         if (isCopy(reader)) return `a copy moves ${name}`;
         const read = new Set(operandsOf(reader).map((node) => layout.of(node).source));
         const apart = reader.kind !== 'elementwise' && !read.has(result);
+        const [own, its] = [maker, reader].map(productOf);
+        const [matrix, itsMatrix] = [own?.inputs[1]?.type, its?.inputs[1]?.type];
+        if (
+          apart &&
+          matrix &&
+          itsMatrix &&
+          own?.inputs[0] === its?.inputs[0] &&
+          matrix.dtype !== itsMatrix.dtype
+        )
+          return `its reader has a matrix of ${itsMatrix.dtype}, not ${matrix.dtype} as ${name}`;
         return `${apart ? 'its reader is computed with another operand than' : templates[reader.kind].needs} ${name}`;
       };
       return { ...output, border: reason() };
@@ -416,7 +435,14 @@ function inputsOf(nodes: ReadonlySet<Node>): ReadonlySet<Node> {
 
 /** Most buffer arguments of a kernel: what it reads, were every view stored by itself, its results and the step. */
 function buffersOf({ nodes, outputs }: Kernel): number {
-  return inputsOf(nodes).size + outputs.length + 1;
+  return planesOfAll(inputsOf(nodes)) + outputs.length + 1;
+}
+
+/** Buffers that hold some values: a packed matrix has one for each of its planes. */
+function planesOfAll(values: ReadonlySet<Node>): number {
+  const planes = ({ type: { dtype } }: Node): number =>
+    isPackedName(dtype) ? planesOf(packedFormats[dtype]).length : 1;
+  return [...values].reduce((sum, value) => sum + planes(value), 0);
 }
 
 /** What a kernel's template reads by itself, its epilogue aside. */
@@ -449,7 +475,7 @@ function pairsUp(rope: Node): boolean {
 }
 
 /** Whether two products read the same vectors and have matrices of one type, so that one pass over the vector serves both. */
-function sameMatrixShape(a: Node, b: Node): boolean {
+function sameMatrixType(a: Node, b: Node): boolean {
   if (!isOp(a, 'linear') || !isOp(b, 'linear')) return false;
   const [weightA, weightB] = [a.inputs[1], b.inputs[1]];
   return (

@@ -7,6 +7,8 @@ export interface Target {
   readonly rowThreads: number;
   /** Every buffer starts at a multiple of this many bytes. */
   readonly alignment: number;
+  /** Rows of packed matrices that are interleaved; the templates read rows one by one so far. */
+  readonly tileRows: 1;
   readonly matvec: {
     /** Rows of the matrix a simdgroup works on at a time. */
     readonly rows: number;
@@ -45,6 +47,7 @@ export const targets = {
     simdWidth: 32,
     rowThreads: 256,
     alignment: 256,
+    tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
     vector: 4,
@@ -58,6 +61,7 @@ export const targets = {
     simdWidth: 1,
     rowThreads: 1,
     alignment: 64,
+    tileRows: 1,
     matvec: { rows: 4, simdgroups: 1 },
     prepared: { simdgroups: 1, mostGroups: 1 },
     vector: 16,

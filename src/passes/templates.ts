@@ -44,11 +44,20 @@ export interface Template {
   readonly parts: boolean;
   /** Whether it can have several results, each with an epilogue of its own. */
   readonly results: boolean;
+  /** Whether these may read matrices that are stored in different ways. Parts of one result may not. */
+  readonly mixed: boolean;
   /** Why a value that it reads as its operand must be in memory, as a phrase before "%x". */
   readonly needs: string;
 }
 
-const plain = { prologues: [], epilogue: true, pairs: false, parts: false, results: false } as const;
+const plain = {
+  prologues: [],
+  epilogue: true,
+  pairs: false,
+  parts: false,
+  results: false,
+  mixed: false,
+} as const;
 
 export const templates: { readonly [K in KernelKind]: Template } = {
   embed: { ...plain, needs: 'a row of the table is chosen by' },
@@ -58,6 +67,7 @@ export const templates: { readonly [K in KernelKind]: Template } = {
     pairs: true,
     parts: true,
     results: true,
+    mixed: true,
     needs: 'every row of a product needs all of',
   },
   rms_norm: { ...plain, needs: 'a reduction over rows needs all of' },

@@ -89,9 +89,28 @@ const entrySchema = z.strictObject({
   outputs: z.strictObject({ logits: regionSchema }),
 });
 
+/** Elements one by one, or integers in groups that share a scale (docs/weights.md): `q4g32` has 4 bits, groups of 32. */
+const dtypes = [
+  'f32',
+  'f16',
+  'bf16',
+  'i32',
+  'q8g32',
+  'q6g32',
+  'q5g32',
+  'q5g32b',
+  'q4g32',
+  'q4g32b',
+  'q4g64',
+  'q4g64b',
+  'q6k',
+  'q5k',
+  'q4k',
+] as const;
+
 const tensorSchema = z.strictObject({
   name: z.string(),
-  dtype: z.enum(['f32', 'f16', 'bf16', 'i32']),
+  dtype: z.enum(dtypes),
   shape: z.array(z.int().nonnegative()),
   offset: bytes,
   bytes,

@@ -13,6 +13,7 @@ export const embed = defineOp({
   class: 'kernel',
   inputs: ['ids', 'table'],
   attrs: none,
+  packed: 'table',
   tokenwise: true,
   infer: ({ ids, table }) => {
     if (ids.dtype !== 'i32' || ids.shape.length !== 1) reject(`ids must be i32[T], not ${formatType(ids)}`);
@@ -38,6 +39,7 @@ export const linear = defineOp({
   class: 'kernel',
   inputs: ['x', 'weight', 'bias?'],
   attrs: none,
+  packed: 'weight',
   tokenwise: true,
   infer: ({ x, weight, bias }) => {
     if (x.dtype !== 'f32' || x.shape.length !== 2) reject(`x must be f32[T, K], not ${formatType(x)}`);

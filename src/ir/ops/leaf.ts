@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { defineOp, reject, singlePrecision } from '../define.js';
-import { dtypes, elementCount } from '../type.js';
+import { isPackedName, packedFormats, rowMultiple } from '../packed.js';
+import { dtypes, elementCount, storedAs } from '../type.js';
 
 const shape = z.array(z.union([z.int().nonnegative(), z.string()]));
 const free = () => ({ flops: 0, reduction: 1 });
@@ -29,7 +30,7 @@ export const weight = defineOp({
   inputs: [],
   attrs: z.object({
     name: z.string().min(1),
-    dtype: z.enum(dtypes),
+    dtype: z.enum(storedAs),
     shape: z.array(z.int().positive()),
     transposed: z.literal(true).optional(),
   }),
@@ -37,6 +38,12 @@ export const weight = defineOp({
   infer: (_, { dtype, shape, transposed }) => {
     if (transposed && shape.length !== 2)
       reject(`only a matrix can be transposed, not [${shape.join(', ')}]`);
+    if (isPackedName(dtype)) {
+      const multiple = rowMultiple(packedFormats[dtype]);
+      const [, columns = 1, ...others] = shape;
+      if (shape.length < 2 || others.length > 0 || columns % multiple !== 0)
+        reject(`${dtype} is for matrices whose rows are a multiple of ${multiple}, not [${shape.join(', ')}]`);
+    }
     return { dtype, shape };
   },
   evaluate: (_, { name }) => unbound(`weight ${name}`),
