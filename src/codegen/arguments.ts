@@ -44,6 +44,12 @@ export class ArgumentList {
     return this.all.map(({ declaration }) => declaration);
   }
 
+  /** Buffers as the parameters of a function. */
+  parametersOf(names: ReadonlySet<string>): readonly string[] {
+    const own = this.buffers.filter(({ argument: { name } }) => name !== undefined && names.has(name));
+    return own.map(({ declaration }) => declaration.replace(/ \[\[.*$/, ''));
+  }
+
   get arguments(): readonly Argument[] {
     return this.all.map(({ argument }) => argument);
   }

@@ -3,11 +3,11 @@ import Handlebars from 'handlebars';
 import { packedNames, type PackedName } from '../ir/packed.js';
 import { packageVersion } from '../version.js';
 import { layoutOf } from '../passes/access.js';
-import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
+import type { Entry, Kernel } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
 import { floatLiteral } from './expression.js';
 import type { Argument, Operand } from './arguments.js';
-import { writeKernel } from './kernels.js';
+import { writeKernel, type KernelText } from './kernels.js';
 import { writeFormat } from './packed.js';
 
 /** kernels.metal and how each kernel of each entry is launched. */
@@ -38,7 +38,7 @@ type Template = (context: Readonly<Record<string, unknown>>) => string;
 
 const templates = new Map<string, Template>();
 
-function template(name: KernelKind | 'kernels'): Template {
+function template(name: KernelText['template'] | 'kernels'): Template {
   if (templates.size === 0) {
     const handlebars = Handlebars.create();
     for (const file of readdirSync(folder)) {
@@ -90,6 +90,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
     target: target.name,
     version: packageVersion,
     kernels: texts,
+    dependents: target.split ? [{}] : [],
     packed:
       formats.size > 0
         ? [

@@ -4,6 +4,7 @@ import type { Target } from '../passes/target.js';
 import { ArgumentList } from './arguments.js';
 import { readsLast, fusedWords, siteOf, type Site, type Written } from './site.js';
 import { writeLinear } from './write-linear.js';
+import { writeSplit } from './write-split.js';
 import { writeArgmax, writeLayerNorm, writeRmsNorm, writeSoftmax } from './write-rows.js';
 import { writeSample } from './write-sample.js';
 import { writeAttention, writeAttentionCombine, writeAttentionParts, writeRope } from './write-attention.js';
@@ -11,7 +12,7 @@ import { writeEmbed, writeElementwise } from './write-elements.js';
 
 /** Everything that a template needs: literals and text, no decisions left. */
 export interface KernelText {
-  readonly template: KernelKind;
+  readonly template: KernelKind | 'split';
   /** Shape and variant in words, e.g. `matvec_f32_add_64x172`. */
   readonly name: string;
   readonly context: Readonly<Record<string, unknown>>;
@@ -23,7 +24,7 @@ export interface KernelText {
 /** The writer of each kind. */
 const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
   embed: writeEmbed,
-  linear: writeLinear,
+  linear: (site) => writeSplit(site) ?? writeLinear(site),
   rms_norm: writeRmsNorm,
   layer_norm: writeLayerNorm,
   rope: writeRope,
@@ -45,7 +46,7 @@ export function writeKernel(kernel: Kernel, entry: Entry, layout: Layout, target
   const token = iteration.rows > 1 ? ['const uint t = group.x;', 'if (t >= step.tokens) return;'] : [];
   const variant = [...(iteration.rows > 1 ? ['tokens'] : []), ...(readsLast(site) ? ['last'] : [])];
   return {
-    template: kernel.kind,
+    template: written.template ?? kernel.kind,
     name: [written.name, ...variant].join('_'),
     context: {
       ...written.context,

@@ -1,4 +1,5 @@
 import { packedFormats, planesOf, type PackedFormat, type PackedName, type Plane } from '../ir/packed.js';
+import { isSplittable } from '../passes/split.js';
 import type { Target } from '../passes/target.js';
 import { sum, times } from './expression.js';
 
@@ -76,7 +77,7 @@ function readsOf(format: PackedFormat, wide: boolean) {
 }
 
 /** The context of the template `packed`. */
-export function writeFormat(name: PackedName, { simdWidth }: Target): Readonly<Record<string, unknown>> {
+export function writeFormat(name: PackedName, { simdWidth, split }: Target): Readonly<Record<string, unknown>> {
   const format: PackedFormat = packedFormats[name];
   const { bits, group } = format;
   const planes = planesOf(format).map((plane) => {
@@ -131,5 +132,20 @@ export function writeFormat(name: PackedName, { simdWidth }: Target): Readonly<R
       bias ? factor(format, 'biases', '') : '',
     ),
     high,
+    runs: split && isSplittable(name) ? [writeRun(format)] : [],
+  };
+}
+
+/** What of a row a lane keeps in registers, and how it is multiplied. */
+function writeRun(format: PackedFormat): Readonly<Record<string, unknown>> {
+  const { bits, group, zero } = format;
+  const eight = bits === 8;
+  return {
+    array: eight ? '[2]' : '',
+    quants: eight ? '{quants[2 * run], quants[2 * run + 1]}' : 'quants[run]',
+    group: group > 32 ? `run / ${group / 32}` : 'run',
+    bias: hasBias(format) ? [{}] : [],
+    four: eight ? [] : [{ low: `${256 + zero}.0f`, high: `${16 + zero}.0f` }],
+    eight: eight ? [{}] : [],
   };
 }

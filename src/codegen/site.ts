@@ -40,6 +40,8 @@ export function siteOf(site: Omit<Site, 'output' | 'iteration'>, output: Output)
 }
 
 export interface Written {
+  /** When it is not the one of the kernel's kind. */
+  readonly template?: 'split';
   /** The name without the suffixes that any kernel's name can have. */
   readonly name: string;
   /** What the template computes, in words; what is fused follows. */
@@ -84,10 +86,12 @@ export function parameter({ layout, list, iteration }: Site, name: string, node:
 export function matrixRows(site: Site, name: string, node: Node) {
   const { dtype, shape } = node.type;
   if (isPackedName(dtype)) {
-    const planes = site.list.readPlanes(name, node, dtype).join(', ');
+    const buffers = site.list.readPlanes(name, node, dtype);
+    const planes = buffers.join(', ');
     return {
       dtype,
-      declared: dtype,
+      buffers,
+      declared: dtype as string,
       multiply: 'multiply_packed',
       row: (n: string): string => `${dtype}_row<${shape[1]}>(${planes}, ${n})`,
       element: (row: string, n: string): string => `element(${row}, ${n} / 32, ${n} % 32)`,
@@ -96,6 +100,7 @@ export function matrixRows(site: Site, name: string, node: Node) {
   const { buffer, start, stride, type, open, close } = parameter(site, name, node);
   return {
     dtype,
+    buffers: [buffer],
     declared: `device const ${type}*`,
     multiply: 'multiply_rows',
     row: (n: string): string => sum(buffer, start, times(inParentheses(n), stride)),

@@ -19,11 +19,39 @@ import { writeParts } from './write-attention.js';
 import { writeNorm } from './write-rows.js';
 
 /** The products whose rows a result is made of, each with the first row that is its own. */
-function partsOf({ anchors }: Output): { readonly linear: Node; readonly offset: number }[] {
+export function partsOf({ anchors }: Output): { readonly linear: Node; readonly offset: number }[] {
   return anchors.map((part) => {
     if (!isOp(part, 'split')) return { linear: part, offset: 0 };
     const offset = part.attrs.sizes.slice(0, part.attrs.part).reduce((a, b) => a + b, 0);
     return { linear: operand(part, 0), offset };
+  });
+}
+
+/** The rotation that pairs of products go through first. */
+export function turnOf({ epilogue }: Output): Node | undefined {
+  return epilogue.find((node) => isOp(node, 'rope'));
+}
+
+/** The matrix and the bias of each part of a result, and the text that reads them. */
+export function writeSectionParts({ site, index, rows }: { site: Site; index: string; rows: number }) {
+  return partsOf(site.output).map(({ linear, offset }, i) => {
+    requireTokenRows(linear);
+    const own = `${index}${i === 0 ? '' : `_${i}`}`;
+    const { buffers, declared, multiply, row } = matrixRows(site, `weight${own}`, operand(linear, 1));
+    const [, , biasNode] = linear.inputs;
+    const bias = biasNode && parameter(site, `bias${own}`, biasNode);
+    const biasAt = (n: string): string =>
+      bias ? ` + ${bias.open}${bias.buffer}[${sum(bias.start, n, String(offset))}]${bias.close}` : '';
+    return {
+      index: sum(String(i * rows), 'r'),
+      buffers,
+      declared,
+      multiply,
+      row: row(sum('n', String(offset))),
+      value: `v${i}`,
+      bias: biasAt('n'),
+      biasOfPair: { first: biasAt('n0'), second: biasAt('n1') },
+    };
   });
 }
 
@@ -38,26 +66,9 @@ function writeSection(site: Site, index: number, shape: ProductShape): Record<st
   // Rows past the end read the last row, and are not stored.
   const whole = n % shape.rows === 0;
   const slot = whole ? 'first + r' : `metal::min(first + r, ${n - 1}u)`;
-  const turn = output.epilogue.find((node) => isOp(node, 'rope'));
+  const turn = turnOf(output);
   const number = shape.blocks.length > 1 ? String(index) : '';
-  const parts = partsOf(output).map(({ linear, offset }, i) => {
-    requireTokenRows(linear);
-    const own = `${number}${i === 0 ? '' : `_${i}`}`;
-    const { declared, multiply, row } = matrixRows(site, `weight${own}`, operand(linear, 1));
-    const [, , biasNode] = linear.inputs;
-    const bias = biasNode && parameter(site, `bias${own}`, biasNode);
-    const biasAt = (n: string): string =>
-      bias ? ` + ${bias.open}${bias.buffer}[${sum(bias.start, n, String(offset))}]${bias.close}` : '';
-    return {
-      index: sum(String(i * rows), 'r'),
-      declared,
-      multiply,
-      row: row(sum('n', String(offset))),
-      value: `v${i}`,
-      bias: biasAt('n'),
-      biasOfPair: { first: biasAt('n0'), second: biasAt('n1') },
-    };
-  });
+  const parts = writeSectionParts({ site, index: number, rows });
   // All parts are of one type (fuse-layers).
   const [{ declared, multiply } = { declared: '', multiply: '' }] = parts;
   const own = start === 0 ? 'block' : shape.simdgroups === 1 ? `block - ${start}` : `(block - ${start})`;
@@ -90,12 +101,12 @@ function writeSection(site: Site, index: number, shape: ProductShape): Record<st
 }
 
 /** Elements of a head, and how many of them turn. */
-function pairWidths(rope: Node | undefined): readonly [number, number] {
+export function pairWidths(rope: Node | undefined): readonly [number, number] {
   return [Number(rope?.type.shape[2]), Number(rope?.inputs[1]?.type.shape[1])];
 }
 
 /** The rotation of two products at a time. */
-function writeTurn(site: Site, rope: Node): Record<string, unknown> {
+export function writeTurn(site: Site, rope: Node): Record<string, unknown> {
   const [width, dims] = pairWidths(rope);
   const { buffer, start } = parameter(site, 'angles', operand(rope, 1));
   const token = site.iteration.rows > 1 ? 't' : '';

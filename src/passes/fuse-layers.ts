@@ -8,6 +8,7 @@ import { savedByRepeating } from './cost.js';
 import type { EntryPass, Kernel, KernelKind, Output } from './entry.js';
 import { levelsOf } from './levels.js';
 import { productShape } from './product.js';
+import { splitShape } from './split.js';
 import type { Target } from './target.js';
 import { kindOf, templateOf, templates } from './templates.js';
 
@@ -366,7 +367,11 @@ class Fusion {
       return 'threadgroup memory is too small for a row of';
     const prepared = { ...kernel, prologue: x, nodes: new Set([...kernel.nodes, ...views, ...maker.nodes]) };
     if (buffersOf(prepared) > mostBuffers) return 'there are not enough buffer indices to make';
-    const { threadgroups } = productShape(prepared, this.target);
+    const { dims } = this.graph;
+    const split = splitShape(prepared, dims, this.target);
+    if (!split && splitShape(kernel, dims, this.target))
+      return 'simdgroups that keep their part of an operand in registers cannot make';
+    const { threadgroups } = split ?? productShape(prepared, this.target);
     if (savedByRepeating(x, this.graph, threadgroups, this.target.cost) <= 0)
       return `each of ${threadgroups} threadgroups making its own costs more than a dispatch for`;
     return undefined;

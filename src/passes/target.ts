@@ -1,6 +1,6 @@
 /** What a build is compiled for: the constants that the templates take. Any device can run any build. */
 export interface Target {
-  readonly name: 'metal' | 'cpu';
+  readonly name: 'metal' | 'cuda' | 'cpu';
   /** Lanes of a simdgroup that the kernels stride by. */
   readonly simdWidth: 1 | 32;
   /** Most threads of a threadgroup in kernels that work on a whole row. */
@@ -20,6 +20,8 @@ export interface Target {
     /** Threadgroups take several blocks of rows each where there would be more than this. */
     readonly mostGroups: number;
   };
+  /** How the products of one token are split, where that is faster than a simdgroup for every few rows. */
+  readonly split?: SplitMachine;
   /** Contiguous elements a lane takes at a time, each with a partial sum of its own; a power of two. */
   readonly vector: number;
   /** Elements that one threadgroup of an elementwise kernel computes. */
@@ -27,6 +29,15 @@ export interface Target {
   /** Most bytes of threadgroup memory. */
   readonly threadgroupBytes: number;
   readonly cost: MachineCost;
+}
+
+/** A machine whose every core is filled by threadgroups that stay until all rows are done. */
+export interface SplitMachine {
+  readonly cores: number;
+  /** Threads of a core that can have as many registers as the kernels take. */
+  readonly threads: number;
+  /** Bytes of weights that a lane has on their way at a time. */
+  readonly rowBytes: number;
 }
 
 /** What borders are decided by: estimates of a typical machine of the target, good to a factor of two. */
@@ -55,6 +66,21 @@ export const targets = {
     threadgroupBytes: 32768,
     // An M4 Max: a dependent dispatch costs 1.3 to 5.2 µs; 40 cores with 8 threadgroups of 256 threads; 16 Tflop/s; 546 GB/s.
     cost: { dispatch: 2, threadgroups: 320, flops: 50_000, bytes: 500_000 },
+  },
+  cuda: {
+    name: 'cuda',
+    simdWidth: 32,
+    rowThreads: 256,
+    alignment: 256,
+    tileRows: 1,
+    matvec: { rows: 4, simdgroups: 2 },
+    prepared: { simdgroups: 8, mostGroups: 512 },
+    split: { cores: 132, threads: 640, rowBytes: 64 },
+    vector: 4,
+    block: 1024,
+    threadgroupBytes: 32768,
+    // An H100: 0.6 µs from one kernel of a graph to the next; 132 cores with 8 threadgroups of 256 threads; 3 TB/s.
+    cost: { dispatch: 1, threadgroups: 1056, flops: 50_000, bytes: 3_000_000 },
   },
   cpu: {
     name: 'cpu',

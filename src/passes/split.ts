@@ -1,0 +1,116 @@
+import { isOp } from '../ir/graph.js';
+import { isPackedName, packedFormats } from '../ir/packed.js';
+import { bytesPerElement, type DimBindings, type StoredAs, type TensorType } from '../ir/type.js';
+import type { Kernel } from './entry.js';
+import type { SplitMachine, Target } from './target.js';
+
+/** Elements of x that a lane keeps in registers; of every row it takes the weights that they meet. */
+export const runElements = 32;
+
+/**
+ * How the products of one token are split: x over `slices` simdgroups of a threadgroup, which keep their part of it in
+ * registers, and rows over `places` times as many, and over threadgroups that all run at the same time. Each takes
+ * `turns` tiles of rows, one after the other.
+ */
+export interface SplitShape {
+  readonly slices: number;
+  /** Lanes of a simdgroup that have a run of x. */
+  readonly lanes: number;
+  readonly places: number;
+  /** Rows of a tile in each part of a result. */
+  readonly rows: number;
+  /** Rows of a tile, over all parts. */
+  readonly products: number;
+  /** Tiles of each result. */
+  readonly tiles: readonly number[];
+  readonly turns: number;
+  readonly threadgroups: number;
+  readonly threads: number;
+  /** Slices of x that lie in threadgroup memory at the same time. */
+  readonly staged: number;
+}
+
+/** Contiguous elements that a lane loads at a time: 16 bytes, or a whole run of packed ones. */
+export function contiguousElements({ dtype }: TensorType): number {
+  return isPackedName(dtype) ? runElements : 16 / bytesPerElement[dtype];
+}
+
+/** Bytes of the registers that hold a run of a row. */
+function runBytes({ dtype }: TensorType): number {
+  return isPackedName(dtype) ? packedFormats[dtype].bits * 4 : runElements * bytesPerElement[dtype];
+}
+
+/** A float4 of padding for every 32 floats spreads what lanes read at the same time over the banks. */
+export const stagedBytes = (elements: number, contiguous: number): number =>
+  4 * (elements + (contiguous === runElements ? elements / 8 : 0));
+
+/** Most bytes of threadgroup memory for the partial sums of rows. */
+const partialBytes = 8192;
+
+/** How `kernel` is split; undefined where the target or what it computes does not allow it. */
+export function splitShape(kernel: Kernel, dims: DimBindings, target: Target): SplitShape | undefined {
+  const { split } = target;
+  const matrices = [...kernel.nodes].flatMap((node) => (isOp(node, 'linear') ? node.inputs.slice(1, 2) : []));
+  const [matrix] = matrices;
+  const [x] = [...kernel.nodes].flatMap((node) => (isOp(node, 'linear') ? node.inputs.slice(0, 1) : []));
+  if (!split || !matrix || !x || kernel.kind !== 'linear') return undefined;
+  if (x.type.shape[0] === 'T' ? dims['T'] !== 1 : x.type.shape[0] !== 1) return undefined;
+  const { prologue, outputs } = kernel;
+  const length = Number(matrix.type.shape[1]);
+  const alike = matrices.every(({ type }) => type.dtype === matrix.type.dtype);
+  const splits = alike && isSplittable(matrix.type.dtype) && length % runElements === 0;
+  if (!splits || (prologue && !isOp(prologue, 'rms_norm'))) return undefined;
+  const parts = outputs[0].anchors.length;
+  if (outputs.some(({ anchors }) => anchors.length !== parts)) return undefined;
+  return shapeOf(length, matrix.type, outputs.map(({ anchors }) => Number(anchors[0]?.type.shape[1] ?? 0)), parts, {
+    ...split,
+    threadgroupBytes: target.threadgroupBytes,
+  });
+}
+
+/** Formats whose runs the template can keep in registers. */
+export function isSplittable(dtype: StoredAs): boolean {
+  if (!isPackedName(dtype)) return dtype !== 'i32';
+  const { bits, group, scale } = packedFormats[dtype];
+  return (bits === 4 || bits === 8) && group >= runElements && (scale === 'half' || scale === 'half_bias');
+}
+
+function shapeOf(
+  length: number,
+  matrix: TensorType,
+  widths: readonly number[],
+  parts: number,
+  machine: SplitMachine & { readonly threadgroupBytes: number },
+): SplitShape | undefined {
+  const runs = length / runElements;
+  let slices = Math.ceil(runs / 32);
+  while (slices <= 32 && runs % slices !== 0) slices++;
+  const lanes = runs / slices;
+  if (slices > 32) return undefined;
+  const places = Math.max(1, Math.floor(machine.threads / 2 / (32 * slices)));
+  const threads = 32 * slices * places;
+  // Pairs of elements that turn together need two rows of a tile.
+  const rows = Math.max(2, Math.floor(machine.rowBytes / runBytes(matrix) / parts));
+  const products = rows * parts;
+  const tiles = widths.map((width) => Math.ceil(width / rows));
+  const all = tiles.reduce((a, b) => a + b, 0);
+  const together = machine.cores * Math.max(1, Math.floor(machine.threads / threads));
+  const mostTurns = Math.floor(partialBytes / (4 * places * products * slices));
+  const turns = Math.min(mostTurns, Math.ceil(all / (together * places)));
+  const contiguous = contiguousElements(matrix);
+  const free = machine.threadgroupBytes - 4 * turns * places * products * slices - 4 * 32;
+  const staged = Math.min(slices, Math.floor(free / stagedBytes(lanes * runElements, contiguous)));
+  if (turns < 1 || staged < 1) return undefined;
+  return {
+    slices,
+    lanes,
+    places,
+    rows,
+    products,
+    tiles,
+    turns,
+    threadgroups: Math.ceil(all / (turns * places)),
+    threads,
+    staged,
+  };
+}
