@@ -46,7 +46,7 @@ export class ArgumentList {
 
   /** Buffers as the parameters of a function. */
   parametersOf(names: ReadonlySet<string>): readonly string[] {
-    const own = this.buffers.filter(({ argument: { name } }) => name !== undefined && names.has(name));
+    const own = this.buffers.filter(({ argument: { name } }) => names.has(name));
     return own.map(({ declaration }) => declaration.replace(/ \[\[.*$/, ''));
   }
 

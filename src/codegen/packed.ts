@@ -77,7 +77,10 @@ function readsOf(format: PackedFormat, wide: boolean) {
 }
 
 /** The context of the template `packed`. */
-export function writeFormat(name: PackedName, { simdWidth, split }: Target): Readonly<Record<string, unknown>> {
+export function writeFormat(
+  name: PackedName,
+  { simdWidth, split }: Target,
+): Readonly<Record<string, unknown>> {
   const format: PackedFormat = packedFormats[name];
   const { bits, group } = format;
   const planes = planesOf(format).map((plane) => {
@@ -140,10 +143,14 @@ export function writeFormat(name: PackedName, { simdWidth, split }: Target): Rea
 function writeRun(format: PackedFormat): Readonly<Record<string, unknown>> {
   const { bits, group, zero } = format;
   const eight = bits === 8;
+  const at = group > 32 ? `run / ${group / 32}` : 'run';
   return {
     array: eight ? '[2]' : '',
-    quants: eight ? '{quants[2 * run], quants[2 * run + 1]}' : 'quants[run]',
-    group: group > 32 ? `run / ${group / 32}` : 'run',
+    members: [
+      eight ? '{quants[2 * run], quants[2 * run + 1]}' : 'quants[run]',
+      `row.scales[${at}]`,
+      ...(hasBias(format) ? [`row.biases[${at}]`] : []),
+    ].join(', '),
     bias: hasBias(format) ? [{}] : [],
     four: eight ? [] : [{ low: `${256 + zero}.0f`, high: `${16 + zero}.0f` }],
     eight: eight ? [{}] : [],

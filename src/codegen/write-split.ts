@@ -2,7 +2,13 @@ import type { Node } from '../ir/graph.js';
 import { isOp } from '../ir/graph.js';
 import { isPackedName } from '../ir/packed.js';
 import { elementTypeOf } from '../ir/type.js';
-import { contiguousElements, runElements, splitShape, stagedBytes, type SplitShape } from '../passes/split.js';
+import {
+  contiguousElements,
+  runElements,
+  splitShape,
+  stagedBytes,
+  type SplitShape,
+} from '../passes/split.js';
 import { kernelSteps } from '../passes/text.js';
 import { elementType, floatLiteral, rowPointer, sum, times } from './expression.js';
 import { nameOf, operand, parameter, siteOf, type Site, type Written } from './site.js';
@@ -44,7 +50,9 @@ export function writeSplit(site: Site): Written | undefined {
   const ofSlice = passes > 1 ? `slice % ${staged}` : 'slice';
   const together = contiguous / 4;
   const widths = kernel.outputs.map((output) => siteOf(site, output).iteration.width);
-  const biased = kernel.outputs.some((output) => partsOf(output).some(({ linear }) => linear.inputs.length > 2));
+  const biased = kernel.outputs.some((output) =>
+    partsOf(output).some(({ linear }) => linear.inputs.length > 2),
+  );
   return {
     template: 'split',
     name: nameOf(

@@ -62,10 +62,16 @@ export function splitShape(kernel: Kernel, dims: DimBindings, target: Target): S
   if (!splits || (prologue && !isOp(prologue, 'rms_norm'))) return undefined;
   const parts = outputs[0].anchors.length;
   if (outputs.some(({ anchors }) => anchors.length !== parts)) return undefined;
-  return shapeOf(length, matrix.type, outputs.map(({ anchors }) => Number(anchors[0]?.type.shape[1] ?? 0)), parts, {
-    ...split,
-    threadgroupBytes: target.threadgroupBytes,
-  });
+  return shapeOf(
+    length,
+    matrix.type,
+    outputs.map(({ anchors }) => Number(anchors[0]?.type.shape[1] ?? 0)),
+    parts,
+    {
+      ...split,
+      threadgroupBytes: target.threadgroupBytes,
+    },
+  );
 }
 
 /** Formats whose runs the template can keep in registers. */
