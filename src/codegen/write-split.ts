@@ -9,8 +9,9 @@ import {
   stagedBytes,
   type SplitShape,
 } from '../passes/split.js';
+import type { Kernel } from '../passes/entry.js';
 import { kernelSteps } from '../passes/text.js';
-import { elementType, floatLiteral, rowPointer, sum, times } from './expression.js';
+import { elementType, floatLiteral, inParentheses, rowPointer, sum, times } from './expression.js';
 import { nameOf, operand, parameter, siteOf, type Site, type Written } from './site.js';
 import { writeStore } from './store.js';
 import { pairWidths, partsOf, turnOf, writeSectionParts, writeTurn } from './write-linear.js';
@@ -23,8 +24,11 @@ export function writeSplit(site: Site): Written | undefined {
   if (!shape || !first) return undefined;
   const matrix = operand(first.linear, 1);
   const vector = layout.of(kernel.prologue ? operand(kernel.prologue, 0) : operand(first.linear, 0));
-  // It is loaded four elements at a time.
-  if (vector.offset % 4 !== 0) return undefined;
+  const gain = kernel.prologue && layout.of(operand(kernel.prologue, 1));
+  // Vectors are loaded four elements at a time, and only weights may be loaded before earlier kernels have finished.
+  if (vector.offset % 4 !== 0 || (gain && (gain.offset % 4 !== 0 || !isOp(gain.source, 'weight'))))
+    return undefined;
+  if (!partsOfAll(kernel).every(({ linear }) => isOp(operand(linear, 1), 'weight'))) return undefined;
   const length = Number(matrix.type.shape[1]);
   const packed = isPackedName(matrix.type.dtype);
   const contiguous = contiguousElements(matrix.type);
@@ -46,8 +50,10 @@ export function writeSplit(site: Site): Written | undefined {
   const tiles = shape.tiles.reduce((a, b) => a + b, 0);
   const passVectors = (staged * lanes * runElements) / 4;
   const passes = Math.ceil(slices / staged);
+  const exact = (length / 4) % threads === 0;
+  const vectorOf = sum(times('j', threads), 'thread_index');
   const inPass = passes > 1 ? `i % ${passVectors}` : 'i';
-  const ofSlice = passes > 1 ? `slice % ${staged}` : 'slice';
+  const ofSlice = passes > 1 ? `(slice % ${staged})` : 'slice';
   const together = contiguous / 4;
   const widths = kernel.outputs.map((output) => siteOf(site, output).iteration.width);
   const biased = kernel.outputs.some((output) =>
@@ -67,7 +73,7 @@ export function writeSplit(site: Site): Written | undefined {
       ...shape,
       tiles,
       stride: threadgroups * places,
-      x,
+      x: inParentheses(x),
       norm,
       length,
       matrices: list.parametersOf(matrices),
@@ -81,14 +87,43 @@ export function writeSplit(site: Site): Written | undefined {
       place: contiguous === runElements ? `${inPass} + ${inPass} / 8` : inPass,
       ownVector:
         contiguous === runElements
-          ? `((${ofSlice}) * ${lanes} + own_lane) * 9 + j`
-          : `((${ofSlice}) * 8 + j / ${together} * ${together}) * ${lanes} + own_lane * ${together} + j % ${together}`,
+          ? `(${ofSlice} * ${lanes} + own_lane) * 9 + j`
+          : `(${ofSlice} * 8 + j / ${together} * ${together}) * ${lanes} + own_lane * ${together} + j % ${together}`,
+      slice: slices === 1 ? '0' : places === 1 ? 'simdgroup' : `simdgroup % ${slices}`,
+      ofSimdgroup: places === 1 ? '0' : slices === 1 ? 'simdgroup' : `simdgroup / ${slices}`,
+      firstTile: sum(times('group.y', places), 'place'),
+      loadedVector: exact ? vectorOf : `metal::min(${vectorOf}, ${length / 4}u - 1)`,
+      inVector: exact ? '' : `if (${vectorOf} < ${length / 4}) `,
+      partial: sum(
+        times(
+          inParentheses(sum(times(inParentheses(sum(times('turn', places), 'place')), products), 'r')),
+          slices,
+        ),
+        'slice',
+      ),
+      ownTile: divided('i', rows / taken),
+      tileOf: sum(
+        times(divided('own_tile', places), threadgroups * places),
+        times('group.y', places),
+        remainder('own_tile', places),
+      ),
+      skipped: times(remainder('i', rows / taken), taken) || '0',
+      productsTaken: (products / rows) * taken,
+      ofProduct: times(
+        inParentheses(
+          sum(
+            times('own_tile', products),
+            times(divided('r', taken), rows),
+            'skipped',
+            remainder('r', taken),
+          ),
+        ),
+        slices,
+      ),
       idle: lanes < 32 ? [{ lanes }] : [],
       totals: packed ? [{}] : [],
       taken,
       items: (turns * places * rows) / taken,
-      rowsTaken: rows / taken,
-      summed: products / rows,
       sections,
     },
     threads,
@@ -96,14 +131,19 @@ export function writeSplit(site: Site): Written | undefined {
   };
 }
 
+const partsOfAll = ({ outputs }: Kernel) => outputs.flatMap((output) => partsOf(output));
+
+const divided = (value: string, by: number): string => (by === 1 ? value : `${value} / ${by}`);
+const remainder = (value: string, by: number): string => (by === 1 ? '' : `${value} % ${by}`);
+
 /** What the norm multiplies x by, four elements at a time. */
 function writeGain(site: Site, norm: Node) {
   const gain = parameter(site, 'gain', operand(norm, 1));
   const { eps, offset } = isOp(norm, 'rms_norm') ? norm.attrs : { eps: 0, offset: 0 };
   return {
     type: `${gain.type}4`,
-    gain: sum(gain.buffer, gain.start),
-    more: offset === undefined || offset === 0 ? '' : ` + ${floatLiteral(offset)}`,
+    gain: inParentheses(sum(gain.buffer, gain.start)),
+    gained: offset === undefined ? 'real(gains[j])' : `(real(gains[j]) + ${floatLiteral(offset)})`,
     eps: floatLiteral(eps),
   };
 }
