@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { z } from 'zod';
 import { CompilerBug, UserError } from './diagnostic.js';
+import { shown } from './input-file.js';
 import { checkTables } from './ir/check-model.js';
 import type { Model } from './ir/dsl.js';
 import { isOp, type Graph } from './ir/graph.js';
@@ -147,7 +148,7 @@ function buildModel(model: Model, checkpoint: Checkpoint | undefined): ReturnTyp
   try {
     return model.build(checkpoint?.config ?? {}, (name) => weightDtype(checkpoint?.tensors.get(name)));
   } catch (error) {
-    if (!(error instanceof z.ZodError)) throw inModelFile(error);
+    if (!(error instanceof z.ZodError)) throw ofSettings(inModelFile(error), checkpoint);
     const where = checkpoint?.configFile ?? `the defaults of model ${model.name}`;
     throw new UserError(`${where} does not fit model ${model.name}`, {
       notes: error.issues.map((issue) => {
@@ -157,6 +158,13 @@ function buildModel(model: Model, checkpoint: Checkpoint | undefined): ReturnTyp
       }),
     });
   }
+}
+
+/** What a graph complains of often comes from its settings. */
+function ofSettings(error: unknown, checkpoint: Checkpoint | undefined): unknown {
+  if (!checkpoint || !(error instanceof UserError)) return error;
+  const notes = [...(error.detail.notes ?? []), `the settings are those of ${shown(checkpoint.configFile)}`];
+  return new UserError(error.message, { ...error.detail, notes });
 }
 
 export interface GraphOptions {
