@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { Model } from 'upgc';
 import { compile } from 'upgc/compiler';
 import { modelFileOf, shelf, shelvedFile } from '../../src/architectures.js';
@@ -11,6 +11,9 @@ import { damagedJson, explained, fuzz, inTime, titleOf } from '../support/damage
 import { f32, writeSafetensors } from '../support/safetensors.js';
 import { renderedError, renderedRejection } from '../support/snapshot.js';
 import { temporaryFolder } from '../support/temporary.js';
+
+// For a busy machine; it takes less than a minute.
+vi.setConfig({ testTimeout: 300_000 });
 
 /** Settings of a tiny model of each architecture, with as many of the optional ones as it can have. */
 const llamaLike = {

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { openCheckpoint } from '../../src/weights/checkpoint.js';
 import { readTensorBytes } from '../../src/weights/read.js';
 import { openSafetensors } from '../../src/weights/safetensors.js';
@@ -9,6 +9,9 @@ import { byteDamage, damagedJson, fuzz, opensOrExplains, titleOf } from '../supp
 import { f32, layOut, safetensorsBytes, writeSafetensors } from '../support/safetensors.js';
 import { renderedError } from '../support/snapshot.js';
 import { temporaryFolder } from '../support/temporary.js';
+
+// For a busy machine; it takes less than a minute.
+vi.setConfig({ testTimeout: 300_000 });
 
 const { header, data } = layOut({ a: f32([2, 2], [1, 2, 3, 4]), b: f32([3], [5, 6, 7]), c: f32([], [8]) });
 const show = (bytes: Uint8Array): string => JSON.stringify(Buffer.from(bytes).toString('latin1'));
