@@ -1,6 +1,7 @@
 import {
   add,
   attention,
+  depth,
   embed,
   gelu,
   layers,
@@ -13,6 +14,7 @@ import {
   ropeOptions,
   ropeParameters,
   scale,
+  size,
   splitHeads,
   tanh,
   tokens,
@@ -26,16 +28,16 @@ import type { Tensor } from 'upgc';
  * logits, scaled embeddings; norms are stored less 1. The defaults are Gemma 2 9B.
  */
 const config = z.object({
-  vocab_size: z.int().positive().default(256000),
-  hidden_size: z.int().positive().default(3584),
-  intermediate_size: z.int().positive().default(14336),
-  num_hidden_layers: z.int().positive().default(42),
-  num_attention_heads: z.int().positive().default(16),
-  num_key_value_heads: z.int().positive().default(8),
-  head_dim: z.int().positive().default(256),
+  vocab_size: size.default(256000),
+  hidden_size: size.default(3584),
+  intermediate_size: size.default(14336),
+  num_hidden_layers: depth.default(42),
+  num_attention_heads: size.default(16),
+  num_key_value_heads: size.default(8),
+  head_dim: size.default(256),
   query_pre_attn_scalar: z.number().positive().default(256),
-  max_position_embeddings: z.int().positive().default(8192),
-  sliding_window: z.int().positive().default(4096),
+  max_position_embeddings: size.default(8192),
+  sliding_window: size.default(4096),
   layer_types: z.array(z.enum(['full_attention', 'sliding_attention'])).nullish(),
   attn_logit_softcapping: z.number().positive().nullable().default(50),
   final_logit_softcapping: z.number().positive().nullable().default(30),
@@ -70,8 +72,8 @@ function selfAttention(x: Tensor, index: number, c: Config): Tensor {
     window: windowOf(index, c),
     softcap: c.attn_logit_softcapping ?? undefined,
   });
-  const size = c.num_attention_heads * c.head_dim;
-  return linear(mergeHeads(mixed), weight('self_attn.o_proj.weight', [c.hidden_size, size]));
+  const width = c.num_attention_heads * c.head_dim;
+  return linear(mergeHeads(mixed), weight('self_attn.o_proj.weight', [c.hidden_size, width]));
 }
 
 function geglu(x: Tensor, c: Config): Tensor {

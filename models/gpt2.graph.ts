@@ -1,6 +1,7 @@
 import {
   add,
   attention,
+  depth,
   embed,
   gelu,
   layerNorm,
@@ -10,6 +11,7 @@ import {
   model,
   positions,
   scope,
+  size,
   split,
   splitHeads,
   tokens,
@@ -21,12 +23,12 @@ import type { Tensor } from 'upgc';
 /** GPT-2 (Radford et al. 2019): layer norms, learned positions, biases, matrices stored as [in, out]. The defaults are the smallest. */
 const config = z
   .object({
-    vocab_size: z.int().positive().default(50257),
-    n_embd: z.int().positive().default(768),
-    n_layer: z.int().positive().default(12),
-    n_head: z.int().positive().default(12),
-    n_inner: z.int().positive().nullish(),
-    n_positions: z.int().positive().default(1024),
+    vocab_size: size.default(50257),
+    n_embd: size.default(768),
+    n_layer: depth.default(12),
+    n_head: size.default(12),
+    n_inner: size.nullish(),
+    n_positions: size.default(1024),
     layer_norm_epsilon: z.number().positive().default(1e-5),
     // All three are the tanh form.
     activation_function: z.enum(['gelu_new', 'gelu_pytorch_tanh', 'gelu_fast']).default('gelu_new'),
@@ -45,11 +47,11 @@ const norm = (x: Tensor, name: string, c: Config): Tensor =>
     eps: c.layer_norm_epsilon,
   });
 
-const dense = (x: Tensor, name: string, size: number): Tensor =>
+const dense = (x: Tensor, name: string, width: number): Tensor =>
   linear(
     x,
-    weight(`${name}.weight`, [size, Number(x.type.shape[1])], { transposed: true }),
-    weight(`${name}.bias`, [size]),
+    weight(`${name}.weight`, [width, Number(x.type.shape[1])], { transposed: true }),
+    weight(`${name}.bias`, [width]),
   );
 
 function selfAttention(x: Tensor, c: Config): Tensor {

@@ -1,6 +1,7 @@
 import {
   add,
   attention,
+  depth,
   embed,
   layers,
   linear,
@@ -13,6 +14,7 @@ import {
   ropeParameters,
   scale,
   silu,
+  size,
   splitHeads,
   tokens,
   weight,
@@ -23,14 +25,14 @@ import type { Tensor } from 'upgc';
 /** Granite 3 (IBM 2024): Llama with four multipliers. The defaults are those of the class in transformers. */
 const config = z
   .object({
-    vocab_size: z.int().positive().default(32000),
-    hidden_size: z.int().positive().default(4096),
-    intermediate_size: z.int().positive().default(11008),
-    num_hidden_layers: z.int().positive().default(32),
-    num_attention_heads: z.int().positive().default(32),
-    num_key_value_heads: z.int().positive().optional(),
-    head_dim: z.int().positive().nullish(),
-    max_position_embeddings: z.int().positive().default(4096),
+    vocab_size: size.default(32000),
+    hidden_size: size.default(4096),
+    intermediate_size: size.default(11008),
+    num_hidden_layers: depth.default(32),
+    num_attention_heads: size.default(32),
+    num_key_value_heads: size.optional(),
+    head_dim: size.nullish(),
+    max_position_embeddings: size.default(4096),
     rms_norm_eps: z.number().positive().default(1e-5),
     tie_word_embeddings: z.boolean().default(false),
     hidden_act: z.literal('silu').default('silu'),

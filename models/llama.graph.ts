@@ -1,6 +1,7 @@
 import {
   add,
   attention,
+  depth,
   embed,
   layers,
   linear,
@@ -12,6 +13,7 @@ import {
   ropeOptions,
   ropeParameters,
   silu,
+  size,
   splitHeads,
   tokens,
   weight,
@@ -22,14 +24,14 @@ import type { Tensor } from 'upgc';
 /** Llama 2 and 3 (Touvron et al. 2023; Llama team 2024), grouped-query attention; the defaults are Llama 2 7B. */
 const config = z
   .object({
-    vocab_size: z.int().positive().default(32000),
-    hidden_size: z.int().positive().default(4096),
-    intermediate_size: z.int().positive().default(11008),
-    num_hidden_layers: z.int().positive().default(32),
-    num_attention_heads: z.int().positive().default(32),
-    num_key_value_heads: z.int().positive().optional(),
-    head_dim: z.int().positive().nullish(),
-    max_position_embeddings: z.int().positive().default(4096),
+    vocab_size: size.default(32000),
+    hidden_size: size.default(4096),
+    intermediate_size: size.default(11008),
+    num_hidden_layers: depth.default(32),
+    num_attention_heads: size.default(32),
+    num_key_value_heads: size.optional(),
+    head_dim: size.nullish(),
+    max_position_embeddings: size.default(4096),
     rms_norm_eps: z.number().positive().default(1e-5),
     tie_word_embeddings: z.boolean().default(false),
     hidden_act: z.literal('silu').default('silu'),

@@ -1,6 +1,7 @@
 import {
   add,
   attention,
+  depth,
   embed,
   layers,
   linear,
@@ -12,6 +13,7 @@ import {
   ropeOptions,
   ropeParameters,
   silu,
+  size,
   splitHeads,
   tokens,
   weight,
@@ -22,18 +24,18 @@ import type { Tensor } from 'upgc';
 /** Mistral 7B (Jiang et al. 2023) and its siblings, NeMo too: Llama with a sliding window. The defaults are Mistral 7B v0.1. */
 const config = z
   .object({
-    vocab_size: z.int().positive().default(32000),
-    hidden_size: z.int().positive().default(4096),
-    intermediate_size: z.int().positive().default(14336),
-    num_hidden_layers: z.int().positive().default(32),
-    num_attention_heads: z.int().positive().default(32),
-    num_key_value_heads: z.int().positive().default(8),
-    head_dim: z.int().positive().nullish(),
-    max_position_embeddings: z.int().positive().default(32768),
+    vocab_size: size.default(32000),
+    hidden_size: size.default(4096),
+    intermediate_size: size.default(14336),
+    num_hidden_layers: depth.default(32),
+    num_attention_heads: size.default(32),
+    num_key_value_heads: size.default(8),
+    head_dim: size.nullish(),
+    max_position_embeddings: size.default(32768),
     rms_norm_eps: z.number().positive().default(1e-5),
     tie_word_embeddings: z.boolean().default(false),
     hidden_act: z.literal('silu').default('silu'),
-    sliding_window: z.int().positive().nullable().default(4096),
+    sliding_window: size.nullable().default(4096),
     rope_parameters: ropeParameters.prefault({ rope_theta: 10000, rope_type: 'default' }),
   })
   .transform((c) => ({ ...c, head_size: c.head_dim ?? c.hidden_size / c.num_attention_heads }));

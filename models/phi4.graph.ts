@@ -1,6 +1,7 @@
 import {
   add,
   attention,
+  depth,
   embed,
   layers,
   linear,
@@ -12,6 +13,7 @@ import {
   ropeOptions,
   ropeParameters,
   silu,
+  size,
   split,
   splitHeads,
   tokens,
@@ -26,17 +28,17 @@ import type { Tensor } from 'upgc';
  */
 const config = z
   .object({
-    vocab_size: z.int().positive().default(100352),
-    hidden_size: z.int().positive().default(5120),
-    intermediate_size: z.int().positive().default(17920),
-    num_hidden_layers: z.int().positive().default(40),
-    num_attention_heads: z.int().positive().default(40),
-    num_key_value_heads: z.int().positive().default(10),
-    max_position_embeddings: z.int().positive().default(16384),
+    vocab_size: size.default(100352),
+    hidden_size: size.default(5120),
+    intermediate_size: size.default(17920),
+    num_hidden_layers: depth.default(40),
+    num_attention_heads: size.default(40),
+    num_key_value_heads: size.default(10),
+    max_position_embeddings: size.default(16384),
     rms_norm_eps: z.number().positive().default(1e-5),
     tie_word_embeddings: z.boolean().default(false),
     hidden_act: z.literal('silu').default('silu'),
-    sliding_window: z.int().positive().nullable().default(null),
+    sliding_window: size.nullable().default(null),
     attention_bias: z.literal(false).default(false),
     rope_parameters: ropeParameters.prefault({ rope_theta: 250000, rope_type: 'default' }),
   })

@@ -1,6 +1,7 @@
 import {
   add,
   attention,
+  depth,
   embed,
   layers,
   linear,
@@ -12,6 +13,7 @@ import {
   ropeOptions,
   ropeParameters,
   silu,
+  size,
   splitHeads,
   tokens,
   weight,
@@ -22,18 +24,18 @@ import type { Tensor } from 'upgc';
 /** Qwen2 and Qwen2.5 (Yang et al. 2024): Llama with biases of q, k and v. The defaults are Qwen2.5-7B. */
 const config = z
   .object({
-    vocab_size: z.int().positive().default(152064),
-    hidden_size: z.int().positive().default(3584),
-    intermediate_size: z.int().positive().default(18944),
-    num_hidden_layers: z.int().positive().default(28),
-    num_attention_heads: z.int().positive().default(28),
-    num_key_value_heads: z.int().positive().default(4),
-    max_position_embeddings: z.int().positive().default(131072),
+    vocab_size: size.default(152064),
+    hidden_size: size.default(3584),
+    intermediate_size: size.default(18944),
+    num_hidden_layers: depth.default(28),
+    num_attention_heads: size.default(28),
+    num_key_value_heads: size.default(4),
+    max_position_embeddings: size.default(131072),
     rms_norm_eps: z.number().positive().default(1e-6),
     tie_word_embeddings: z.boolean().default(false),
     hidden_act: z.literal('silu').default('silu'),
     use_sliding_window: z.boolean().default(false),
-    sliding_window: z.int().positive().nullable().default(null),
+    sliding_window: size.nullable().default(null),
     max_window_layers: z.int().nonnegative().default(28),
     layer_types: z.array(z.enum(['full_attention', 'sliding_attention'])).nullish(),
     rope_parameters: ropeParameters.prefault({ rope_theta: 1000000, rope_type: 'default' }),
@@ -53,9 +55,9 @@ function windowOf(index: number, c: Config): number | undefined {
 
 function selfAttention(x: Tensor, index: number, c: Config): Tensor {
   const project = (name: string, heads: number): Tensor => {
-    const size = heads * c.head_size;
-    const bias = weight(`self_attn.${name}.bias`, [size]);
-    return splitHeads(linear(x, weight(`self_attn.${name}.weight`, [size, c.hidden_size]), bias), heads);
+    const width = heads * c.head_size;
+    const bias = weight(`self_attn.${name}.bias`, [width]);
+    return splitHeads(linear(x, weight(`self_attn.${name}.weight`, [width, c.hidden_size]), bias), heads);
   };
   const turn = ropeOptions(c.rope_parameters, c.head_size, c.max_position_embeddings);
   const q = rope(project('q_proj', c.num_attention_heads), turn);

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { nearest, UserError } from './diagnostic.js';
-import { shown } from './input-file.js';
+import { quoted, shown } from './input-file.js';
 import type { Checkpoint } from './weights/checkpoint.js';
 
 /** A model file of this package, and what config.json calls what it computes. */
@@ -47,7 +47,7 @@ export function modelFileOf({ config, configFile, path: checkpoint }: Checkpoint
   if (found) return shelvedFile(found.file);
   const known = shelf.map((model) => model[key]);
   const near = nearest(name, known);
-  throw new UserError(`there is no model for the architecture ${name} of ${shown(checkpoint)}`, {
+  throw new UserError(`there is no model for the architecture ${quoted(name)} of ${shown(checkpoint)}`, {
     notes: [
       ...(near === undefined ? [] : [`the nearest name is ${near}`]),
       `there are models for ${known.join(', ')}`,

@@ -171,7 +171,7 @@ function buildModel(model: Model, checkpoint: Checkpoint | undefined): ReturnTyp
   try {
     return model.build(checkpoint?.config ?? {}, (name) => weightDtype(checkpoint?.tensors.get(name)));
   } catch (error) {
-    if (!(error instanceof z.ZodError)) throw inModelFile(error);
+    if (!(error instanceof z.ZodError)) throw ofSettings(inModelFile(error), checkpoint);
     const where = checkpoint?.configFile ?? `the defaults of model ${model.name}`;
     throw new UserError(`${where} does not fit model ${model.name}`, {
       notes: error.issues.map((issue) => {
@@ -181,6 +181,13 @@ function buildModel(model: Model, checkpoint: Checkpoint | undefined): ReturnTyp
       }),
     });
   }
+}
+
+/** What a graph complains of often comes from its settings. */
+function ofSettings(error: unknown, checkpoint: Checkpoint | undefined): unknown {
+  if (!checkpoint || !(error instanceof UserError)) return error;
+  const notes = [...(error.detail.notes ?? []), `the settings are those of ${shown(checkpoint.configFile)}`];
+  return new UserError(error.message, { ...error.detail, notes });
 }
 
 export interface GraphOptions {

@@ -120,3 +120,12 @@ export function jsonKind(value: unknown): string {
   if (Array.isArray(value)) return 'an array';
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }
+
+/** Text from a file, fit for one line of a terminal. */
+export function quoted(text: string): string {
+  return JSON.stringify(brief(text)).replace(/[\u007f-\u009f\u2028\u2029]/g, '?');
+}
+
+export function brief(text: string): string {
+  return text.length <= 100 ? text : `${text.slice(0, 99)}…`;
+}

@@ -53,15 +53,15 @@ describe('the shelf', () => {
       refusal({}),
     ]).toMatchInlineSnapshot(`
       [
-        "error: there is no model for the architecture Qwen4ForCausalLM of weights
+        "error: there is no model for the architecture "Qwen4ForCausalLM" of weights
        note: the nearest name is Qwen2ForCausalLM
        note: there are models for Gemma2ForCausalLM, GPT2LMHeadModel, GraniteForCausalLM, LlamaForCausalLM, MistralForCausalLM, Phi3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
        note: docs/add-a-model.md shows how to write one; then give its file: upgc compile MODEL.graph.ts",
-        "error: there is no model for the architecture gemma of weights
+        "error: there is no model for the architecture "gemma" of weights
        note: the nearest name is gemma2
        note: there are models for gemma2, gpt2, granite, llama, mistral, phi3, qwen2, qwen3
        note: docs/add-a-model.md shows how to write one; then give its file: upgc compile MODEL.graph.ts",
-        "error: there is no model for the architecture T5ForConditionalGeneration of weights
+        "error: there is no model for the architecture "T5ForConditionalGeneration" of weights
        note: there are models for Gemma2ForCausalLM, GPT2LMHeadModel, GraniteForCausalLM, LlamaForCausalLM, MistralForCausalLM, Phi3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
        note: docs/add-a-model.md shows how to write one; then give its file: upgc compile MODEL.graph.ts",
         "error: weights/config.json does not say what model it is of
@@ -109,8 +109,8 @@ describe('compile', () => {
     const options = { weights: 'test/fixtures/random-gpt2', context: 257, out: null };
     expect(await renderedRejection(() => compile(options), process.cwd())).toMatchInlineSnapshot(`
       "error: the context of 257 tokens is longer than the table of 256 positions
-         ┌─ models/gpt2.graph.ts:73:50
-      73 │ const embedded = add(embed(tokens(), table), positions(weight('wpe.weight', [c.n_positions, c.n_embd])));
+         ┌─ models/gpt2.graph.ts:75:50
+      75 │ const embedded = add(embed(tokens(), table), positions(weight('wpe.weight', [c.n_positions, c.n_embd])));
          │                                              ^^^^^^^^^
          note: the longest possible is --context 256"
     `);

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { targets, type TargetName } from '../compiler.js';
 import { policyNames } from '../ir/policy.js';
+import { targets, type TargetName } from '../passes/target.js';
 
 /** A whole number of at least `least`, as a commander argument parser. */
 export function wholeNumber(least: number): (text: string) => number {

@@ -1,6 +1,6 @@
 import cliProgress from 'cli-progress';
 import { Command } from 'commander';
-import { compile, type CompileSummary, type EntrySummary } from '../compiler.js';
+import type { CompileSummary, EntrySummary } from '../compiler.js';
 import { relativeTo } from '../diagnostic.js';
 import { checkStage, stageNames } from '../passes/pipeline.js';
 import { byteSize, withModelOptions, type ModelFlags } from './arguments.js';
@@ -44,6 +44,8 @@ export function compileCommand(): Command {
 async function run(model: string | undefined, flags: CompileFlags): Promise<void> {
   const { dump, json = false, ...rest } = flags;
   if (dump !== undefined) checkStage(dump);
+  // It loads TypeScript, which --help does not need.
+  const { compile } = await import('../compiler.js');
   // With --json, stdout is JSON alone.
   const dumpTo = json ? process.stderr : process.stdout;
   const bar = new cliProgress.SingleBar({

@@ -1,12 +1,12 @@
 import { Command } from 'commander';
 import { FILE_HEADERS_ONLY, formatPatch, structuredPatch } from 'diff';
-import { compile, targets } from '../compiler.js';
 import { checkName, CompilerBug, UserError } from '../diagnostic.js';
 import { readText, shown } from '../input-file.js';
 import { formatGraph } from '../ir/text.js';
 import { parseStage } from '../passes/parse.js';
 import { checkStage, stageNames } from '../passes/pipeline.js';
 import { formatEntry } from '../passes/text.js';
+import { targets } from '../passes/target.js';
 import { verifyEntry } from '../passes/verify.js';
 import { entryNames } from '../runtime/plan.js';
 import { withModelOptions, type ModelFlags } from './arguments.js';
@@ -51,6 +51,8 @@ async function run(
   const last = stage ?? stageNames.at(-1);
   const entries = entry === undefined ? entryNames : [entry];
   let before: { readonly stage: string; readonly texts: readonly string[] } | undefined;
+  // It loads TypeScript, which --help and FILE.ir do not need.
+  const { compile } = await import('../compiler.js');
   await compile({
     model: file,
     ...model,

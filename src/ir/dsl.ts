@@ -366,4 +366,14 @@ export function buildGraph(
   }
 }
 
+/**
+ * What hyper-parameters of config.json may be: sizes, and numbers of layers. Both bounds are far above any model there is,
+ * and keep a damaged config.json from making a graph that fills the memory.
+ */
+export const size = z
+  .int()
+  .positive()
+  .max(2 ** 24);
+export const depth = z.int().positive().max(1024);
+
 export { z };

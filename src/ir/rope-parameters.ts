@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { UserError } from '../diagnostic.js';
 import type { RopeOptions } from './dsl.js';
 
 const positive = z.number().positive();
@@ -36,9 +37,14 @@ export const ropeParameters = z.discriminatedUnion('rope_type', [
 export type RopeParameters = z.output<typeof ropeParameters>;
 type Stretched<T> = Extract<RopeParameters, { readonly rope_type: T }>;
 
+/** The most elements of a head that turn: far above any model, and few enough for a list of a factor for each pair. */
+const mostDims = 2 ** 16;
+
 /** How heads of `width` elements turn in a model whose config.json has `context` as its max_position_embeddings. */
 export function ropeOptions(parameters: RopeParameters, width: number, context: number): RopeOptions {
   const dims = Math.trunc(width * parameters.partial_rotary_factor);
+  if (dims > mostDims)
+    throw new UserError(`heads of ${width} elements are too wide: at most ${mostDims} can turn`);
   const turn = { theta: parameters.rope_theta, dims };
   switch (parameters.rope_type) {
     case 'default':

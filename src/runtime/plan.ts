@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../diagnostic.js';
-import { shown } from '../input-file.js';
+import { brief, jsonKind, shown } from '../input-file.js';
 
 /** The contract between compiler and runtime: plan.json of a build folder. */
 
@@ -175,18 +175,43 @@ export const planSchema = planObject.superRefine((plan, check) => {
       `must hold ${ring ? 'less than ' : ''}the context of ${plan.context} tokens`,
     );
   });
+  // The native side checks what kernels are bound to; this is what the host itself reads and writes.
+  const expectInIo = ({ arena, offset, bytes }: Region, path: string[]): void => {
+    expect(arena === 'io', [...path, 'arena'], 'must be io');
+    expect(offset + bytes <= plan.arenas.io.bytes, path, `ends past the ${plan.arenas.io.bytes} bytes of io`);
+  };
   for (const [name, entry] of Object.entries(plan.entries)) {
     const rows = name === 'score' ? entry.tokens : 1;
     const logits = rows * plan.model.vocabulary * 4;
     const at = ['entries', name];
+    expectInIo(entry.outputs.logits, [...at, 'outputs', 'logits']);
     expect(entry.outputs.logits.bytes === logits, [...at, 'outputs', 'logits', 'bytes'], `must be ${logits}`);
+    // A threadgroup that stores nothing is for nothing; a damaged grid of them could run for hours.
+    for (const [i, { grid, bindings }] of entry.dispatches.entries()) {
+      const bound = bindings.reduce((sum, { bytes }) => sum + bytes, 0);
+      const threadgroups = grid.reduce((product, size) => product * size, 1);
+      expect(
+        threadgroups <= bound,
+        [...at, 'dispatches', i, 'grid'],
+        `is of more threadgroups than the ${bound} bytes bound`,
+      );
+    }
     expect(entry.tokens <= plan.context, [...at, 'tokens'], `is more than the context of ${plan.context}`);
+  }
+  const inputs = Object.entries(plan.inputs);
+  for (const [i, [name, region]] of inputs.entries()) {
+    expectInIo(region, ['inputs', name]);
+    const other = inputs.slice(0, i).find(([, before]) => overlap(before, region));
+    expect(!other, ['inputs', name], `overlaps ${other?.[0]}`);
   }
   const inputBytes = { tokens: (plan.context + 1) * 4, step: 8, sampling: 16, seed: 4 };
   for (const [name, bytes] of Object.entries(inputBytes) as [keyof typeof inputBytes, number][]) {
     expect(plan.inputs[name].bytes === bytes, ['inputs', name, 'bytes'], `must be ${bytes}`);
   }
 });
+
+const overlap = (a: Region, b: Region): boolean =>
+  a.arena === b.arena && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
 
 export type Plan = z.output<typeof planObject>;
 export type PlanEntry = Plan['entries'][EntryName];
@@ -228,7 +253,7 @@ export function readPlan(dir: string): Plan {
   const version = z.object({ version: z.unknown() }).safeParse(json);
   if (version.success && version.data.version !== planVersion) {
     throw new UserError(
-      `${file} is of version ${JSON.stringify(version.data.version)}; this upgc reads version ${planVersion}`,
+      `${file} is of version ${shownVersion(version.data.version)}; this upgc reads version ${planVersion}`,
       {
         notes: [advice],
       },
@@ -238,9 +263,14 @@ export function readPlan(dir: string): Plan {
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const field = issue?.path.join('.') ?? '';
-    throw new UserError(`${file}: ${field === '' ? 'the plan' : field}: ${issue?.message ?? 'invalid'}`, {
+    const what = brief(issue?.message ?? 'invalid');
+    throw new UserError(`${file}: ${field === '' ? 'the plan' : field}: ${what}`, {
       notes: [advice],
     });
   }
   return parsed.data;
+}
+
+function shownVersion(version: unknown): string {
+  return typeof version === 'number' ? String(version) : jsonKind(version);
 }

@@ -82,6 +82,8 @@ export class Session {
     /** Undefined when the build has no tokenizer.json. */
     readonly tokenizer: TextTokenizer | undefined,
     private readonly program: NativeProgram,
+    /** The build folder. */
+    private readonly dir: string,
   ) {
     this.atOpen = program.stats();
   }
@@ -97,7 +99,7 @@ export class Session {
     const addon = loadAddon();
     const device = chooseDevice(addon, options.device ?? 'auto', plan);
     try {
-      return new Session(plan, tokenizer, await addon.createProgram(device, spec));
+      return new Session(plan, tokenizer, await addon.createProgram(device, spec), dir);
     } catch (error) {
       throw fromNative(error, [`while opening ${dir}`]);
     }
@@ -297,7 +299,7 @@ export class Session {
     try {
       await this.program.submit(entryNames.indexOf(entry), steps);
     } catch (error) {
-      throw fromNative(error);
+      throw fromNative(error, [`while running ${this.dir}`]);
     }
   }
 

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import * as library from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { UserError } from '../diagnostic.js';
-import { isObject, readJsonObject, shown } from '../input-file.js';
+import { brief, isObject, quoted, readJsonObject, shown } from '../input-file.js';
 
 /** Text to token ids and back, as the model's tokenizer.json says. */
 export interface TextTokenizer {
@@ -119,7 +119,7 @@ function construct(
   } catch (error) {
     throw new UserError(`${shown(file)} cannot be used`, {
       notes: [
-        error instanceof Error ? error.message : String(error),
+        reasonOf(error),
         'either the file is damaged, or it uses a part of the tokenizers library that is unknown here',
       ],
     });
@@ -130,26 +130,45 @@ function textTokenizer(tokenizer: LibraryTokenizer, file: string): TextTokenizer
   const special = new Set<number>();
   for (const [id, token] of tokenizer.get_added_tokens_decoder()) if (token.special) special.add(id);
   const hasText = (id: number) => !special.has(id) && tokenizer.id_to_token(id) !== undefined;
+  const unusable = (doing: string, reason: string): UserError =>
+    new UserError(`${shown(file)} cannot ${doing}: ${reason}`, {
+      notes: ['a part of the tokenizer is missing or damaged'],
+    });
   // Cleaning up ("do n't" to "don't", " ." to ".") is for word-level vocabularies; here it would alter what the model
   // wrote, in source code for one, and depends on text that a stream has not seen yet.
-  const decodeText = (ids: number[]) =>
-    ids.length === 0 ? '' : tokenizer.decode(ids, { clean_up_tokenization_spaces: false });
+  const decodeText = (ids: number[]) => {
+    if (ids.length === 0) return '';
+    try {
+      return tokenizer.decode(ids, { clean_up_tokenization_spaces: false });
+    } catch (error) {
+      throw unusable('decode the ids', reasonOf(error));
+    }
+  };
+  const encodeText = (text: string): (number | undefined)[] => {
+    try {
+      return tokenizer.encode(text).ids;
+    } catch (error) {
+      throw unusable('encode the text', reasonOf(error));
+    }
+  };
   return {
     vocabularySize: [...tokenizer.get_vocab().values()].reduce((size, id) => Math.max(size, id + 1), 0),
-    // Without an unknown token, the library returns `undefined` for a piece of text that no token covers.
     encode: (text) => {
-      try {
-        return tokenizer.encode(text).ids.filter((id) => id !== undefined);
-      } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        throw new UserError(`${shown(file)} cannot encode the text: ${reason}`, {
-          notes: ['a part of the tokenizer is missing or damaged'],
-        });
-      }
+      // Without an unknown token, the library returns `undefined` for a piece of text that no token covers.
+      const ids = encodeText(text).filter((id) => id !== undefined);
+      // A part may add an id, such as one of a template, that nobody has checked.
+      const bad = ids.find((id) => !tokenId.safeParse(id).success);
+      if (bad !== undefined) throw unusable('encode the text', `${quoted(String(bad))} is no token id`);
+      return ids;
     },
     decode: (ids) => decodeText(ids.filter(hasText)),
     stream: () => textStream(hasText, decodeText),
   };
+}
+
+/** Why the library failed, in a line. */
+function reasonOf(error: unknown): string {
+  return brief(error instanceof Error ? error.message : String(error)).replace(/\p{Cc}/gu, ' ');
 }
 
 /**

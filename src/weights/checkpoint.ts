@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { nearest, Unsupported, UserError } from '../diagnostic.js';
-import { ioReason, isObject, jsonKind, readJsonObject, shown } from '../input-file.js';
+import { brief, ioReason, isObject, jsonKind, quoted, readJsonObject, shown } from '../input-file.js';
 import { looksLikeGguf } from './gguf.js';
 import { openGgufCheckpoint } from './gguf-checkpoint.js';
 import { openSafetensors, type SafetensorsFile } from './safetensors.js';
@@ -93,7 +93,9 @@ function ropeParameters(config: Record<string, unknown>, file: string): Record<s
   const kinds = Object.keys(own).filter((kind) => isObject(own[kind]));
   if (kinds.length > 0) {
     throw new Unsupported(`${shown(file)}: rope parameters that differ between kinds of layers`, {
-      notes: [`${key} has ${kinds.join(', ')}; one set of parameters for all layers is supported`],
+      notes: [
+        `${key} has ${brief(kinds.map(quoted).join(', '))}; one set of parameters for all layers is supported`,
+      ],
     });
   }
 
@@ -168,8 +170,8 @@ function openShards(dir: string, indexFile: string): ReadonlyMap<string, TensorE
   for (const [name, shardName] of Object.entries(weightMap)) {
     if (typeof shardName !== 'string' || !isPlainFileName(shardName)) {
       throw new UserError(
-        `${shown(indexFile)}: tensor ${JSON.stringify(name)}: expected the name of a shard in the same folder, ` +
-          `found ${JSON.stringify(shardName)}`,
+        `${shown(indexFile)}: tensor ${quoted(name)}: expected the name of a shard in the same folder, ` +
+          `found ${typeof shardName === 'string' ? quoted(shardName) : jsonKind(shardName)}`,
       );
     }
     const shard = shards.get(shardName) ?? openShard(dir, shardName, indexFile);
@@ -196,16 +198,16 @@ function openShard(dir: string, name: string, indexFile: string): SafetensorsFil
 
 function missingTensor(name: string, shard: SafetensorsFile, indexFile: string): UserError {
   const guess = nearest(name, shard.tensors.keys());
-  return new UserError(`missing tensor ${JSON.stringify(name)} in ${shown(shard.file)}`, {
+  return new UserError(`missing tensor ${quoted(name)} in ${shown(shard.file)}`, {
     notes: [
       `${shown(indexFile)} says that it is there`,
-      ...(guess === undefined ? [] : [`the nearest name there is ${JSON.stringify(guess)}`]),
+      ...(guess === undefined ? [] : [`the nearest name there is ${quoted(guess)}`]),
       'the index and its shards are from different downloads: download them again',
     ],
   });
 }
 
-/** Whether joining `name` to a folder stays in that folder, on any system. */
+/** Whether joining `name` to a folder stays in that folder, on any system, and the name can be shown. */
 function isPlainFileName(name: string): boolean {
-  return name !== '' && name !== '.' && name !== '..' && !/[/\\:\0]/.test(name);
+  return name !== '.' && name !== '..' && /^[^/\\:\p{Cc}\p{Cs}\u2028\u2029]{1,255}$/u.test(name);
 }

@@ -1,9 +1,9 @@
 import { Unsupported, UserError } from '../diagnostic.js';
-import { shown } from '../input-file.js';
+import { quoted, shown } from '../input-file.js';
 import { openGguf, type GgufFile } from './gguf.js';
 import { Metadata, metadataTypes } from './gguf-metadata.js';
 import { specialTokens, tokenizerFiles } from './gguf-tokenizer.js';
-import { quoted, readTensor } from './read.js';
+import { readTensor } from './read.js';
 import type { Checkpoint, TensorEntry } from './stored.js';
 
 const { count, positive, size, text } = metadataTypes;

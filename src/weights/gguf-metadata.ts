@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import { UserError } from '../diagnostic.js';
-import { shown } from '../input-file.js';
+import { quoted, shown } from '../input-file.js';
 import type { GgufFile } from './gguf.js';
-import { quoted } from './read.js';
 
 /** What entries can be asked for as. */
 export const metadataTypes = {

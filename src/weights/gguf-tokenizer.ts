@@ -1,7 +1,6 @@
 import { Unsupported } from '../diagnostic.js';
-import { shown } from '../input-file.js';
+import { quoted, shown } from '../input-file.js';
 import { metadataTypes, type Metadata } from './gguf-metadata.js';
-import { quoted } from './read.js';
 import type { TokenizerFile } from './stored.js';
 
 const { flag, scores, size, text, texts, tokenTypes } = metadataTypes;

@@ -1,8 +1,8 @@
 import { Unsupported, UserError } from '../diagnostic.js';
-import { regularFileSize, shown } from '../input-file.js';
+import { quoted, regularFileSize, shown } from '../input-file.js';
 import { blockFormats } from './blocks.js';
 import { storedDtypes } from './dtype.js';
-import { quoted, readExactly, withFile } from './read.js';
+import { readExactly, withFile } from './read.js';
 import type { TensorEntry } from './stored.js';
 
 /**

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { Unsupported, UserError } from '../diagnostic.js';
-import { ioReason, shown } from '../input-file.js';
+import { ioReason, quoted, shown } from '../input-file.js';
 import { blockFormats } from './blocks.js';
 import { storedDtypes } from './dtype.js';
 import type { TensorEntry } from './stored.js';
@@ -95,13 +95,4 @@ export function readExactly(fd: number, file: string, offset: number, bytes: num
 
 function readableDtypes(): string[] {
   return [...storedDtypes].filter(([, dtype]) => dtype.read).map(([name]) => name);
-}
-
-/** Text from a file, fit for one line of a terminal. */
-export function quoted(text: string): string {
-  return JSON.stringify(brief(text)).replace(/[\u007f-\u009f\u2028\u2029]/g, '?');
-}
-
-export function brief(text: string): string {
-  return text.length <= 100 ? text : `${text.slice(0, 99)}…`;
 }

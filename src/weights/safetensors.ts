@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { nearest, UserError } from '../diagnostic.js';
-import { isObject, jsonKind, regularFileSize, shown } from '../input-file.js';
+import { brief, isObject, jsonKind, quoted, regularFileSize, shown } from '../input-file.js';
 import { storedDtypes } from './dtype.js';
-import { brief, quoted, readExactly, withFile } from './read.js';
+import { readExactly, withFile } from './read.js';
 import type { TensorEntry } from './stored.js';
 
 /**

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { withoutComments } from '../support/round-trip.js';
 import { sharedFolder, temporaryFolder } from '../support/temporary.js';
-import { upgc, type Result } from '../support/upgc.js';
+import { upgc, upgcWith, type Result } from '../support/upgc.js';
 
 const llama = ['models/llama.graph.ts', '--weights', 'examples/stories260k'];
 const anyNumber: unknown = expect.any(Number);
@@ -34,6 +34,38 @@ describe('upgc', () => {
   it('prints its version', async () => {
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
     expect(await upgc('--version')).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+  });
+});
+
+describe('upgc does not load TypeScript', () => {
+  /** Whether a command loads a package; the command line must be right. */
+  async function loads(name: string, ...args: readonly string[]): Promise<boolean> {
+    const hook = path.join(temporaryFolder(), 'hook.cjs');
+    const found = `Object.keys(require.cache).some((file) => file.includes('/node_modules/${name}/'))`;
+    writeFileSync(
+      hook,
+      `process.on('exit', () => require('node:fs').writeSync(2, \`loaded: \${${found}}\\n\`));`,
+    );
+    const { code, stderr } = await upgcWith(['--require', hook], ...args);
+    expect(code).toBe(0);
+    return stderr.includes('loaded: true\n');
+  }
+
+  it.each([
+    [['--version']],
+    [['--help']],
+    [['help', 'compile']],
+    [['compile', '--help']],
+    [['run', '--help']],
+    [['check', 'test/check/valid/atomics.metal']],
+  ])('for %j', async (args) => {
+    expect(await loads('ts-morph', ...args)).toBe(false);
+  });
+
+  it('to run a build; it does to compile one', async () => {
+    expect(await loads('ts-morph', 'run', build, '--max-tokens', '2')).toBe(false);
+    expect(await loads('handlebars', 'run', build, '--max-tokens', '2')).toBe(false);
+    expect(await loads('ts-morph', 'dump', llama[0] ?? '', '--stage', 'load')).toBe(true);
   });
 });
 

@@ -1,9 +1,13 @@
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { expect, it } from 'vitest';
 import { compileGraph } from '../../src/compiler.js';
 import * as dsl from '../../src/ir/dsl.js';
 import { targets } from '../../src/passes/target.js';
-import { planSchema, type Plan } from '../../src/runtime/plan.js';
+import { planSchema, readPlan, type Plan } from '../../src/runtime/plan.js';
 import { graphOf } from '../support/graphs.js';
+import { renderedError } from '../support/snapshot.js';
+import { temporaryFolder } from '../support/temporary.js';
 
 /** What parts of a plan say of each other: the native side knows neither logits nor inputs from other memory. */
 
@@ -60,4 +64,39 @@ it('refuses steps that are longer than the context', () => {
   expect(refused(withEntry('prefill', { tokens: 17 }))).toBe(
     'entries.prefill.tokens: is more than the context of 16',
   );
+});
+
+it('refuses inputs that overlap, lie elsewhere than in io, or end past it', () => {
+  const { inputs, arenas } = plan;
+  const step = (change: Partial<typeof inputs.step>): Plan => ({
+    ...plan,
+    inputs: { ...inputs, step: { ...inputs.step, ...change } },
+  });
+  expect(refused(step({ offset: inputs.tokens.offset }))).toBe('inputs.step: overlaps tokens');
+  expect(refused(step({ arena: 'weights' }))).toBe('inputs.step.arena: must be io');
+  expect(refused(step({ offset: 2 ** 20 }))).toBe(
+    `inputs.step: ends past the ${arenas.io.bytes} bytes of io`,
+  );
+});
+
+it('refuses a grid that would run for hours', () => {
+  const [first, ...rest] = plan.entries.decode.dispatches;
+  if (!first) throw new Error('no dispatch');
+  const bytes = first.bindings.reduce((sum, binding) => sum + binding.bytes, 0);
+  const grid = (x: number): Plan =>
+    withEntry('decode', { dispatches: [{ ...first, grid: [x, 1, 1] }, ...rest] });
+  expect(refused(grid(bytes))).toBeUndefined();
+  expect(refused(grid(bytes + 1))).toBe(
+    `entries.decode.dispatches.0.grid: is of more threadgroups than the ${bytes} bytes bound`,
+  );
+});
+
+it('shows what it does not know cut short', () => {
+  const dir = temporaryFolder();
+  const refusal = (changes: object): number => {
+    writeFileSync(path.join(dir, 'plan.json'), JSON.stringify({ ...plan, ...changes }));
+    return renderedError(() => readPlan(dir), dir).length;
+  };
+  expect(refusal({ ['x'.repeat(100_000)]: 1 })).toBeLessThan(500);
+  expect(refusal({ version: 'x'.repeat(100_000) })).toBeLessThan(500);
 });

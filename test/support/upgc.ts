@@ -7,9 +7,12 @@ export interface Result {
 }
 
 /** Runs the built command as a user would: `upgc …`. */
-export function upgc(...args: readonly string[]): Promise<Result> {
+export const upgc = (...args: readonly string[]): Promise<Result> => upgcWith([], ...args);
+
+/** As `upgc`, with options for Node. */
+export function upgcWith(nodeOptions: readonly string[], ...args: readonly string[]): Promise<Result> {
   return new Promise((resolve) => {
-    execFile(process.execPath, ['dist/cli/main.js', ...args], (error, stdout, stderr) => {
+    execFile(process.execPath, [...nodeOptions, 'dist/cli/main.js', ...args], (error, stdout, stderr) => {
       const code = typeof error?.code === 'number' ? error.code : error ? -1 : 0;
       resolve({ code, stdout, stderr });
     });

@@ -194,7 +194,7 @@ describe('openCheckpoint', () => {
 
       {"config.json":{"rope_parameters":{"full_attention":{"rope_theta":1},"sliding_attention":{}}}}
       unsupported: <dir>/config.json: rope parameters that differ between kinds of layers
-       note: rope_parameters has full_attention, sliding_attention; one set of parameters for all layers is supported
+       note: rope_parameters has "full_attention", "sliding_attention"; one set of parameters for all layers is supported
 
       {"config.json":{"bos_token_id":"one"}}
       error: <dir>/config.json: bos_token_id: expected a token id
@@ -245,7 +245,7 @@ describe('openCheckpoint', () => {
        note: the file is damaged: download it again
 
       {"weight_map":{"a":3}}
-      error: <dir>/model.safetensors.index.json: tensor "a": expected the name of a shard in the same folder, found 3
+      error: <dir>/model.safetensors.index.json: tensor "a": expected the name of a shard in the same folder, found a number
 
       {"weight_map":{"a":"../model.safetensors"}}
       error: <dir>/model.safetensors.index.json: tensor "a": expected the name of a shard in the same folder, found "../model.safetensors"
