@@ -8,6 +8,9 @@
 #include "language/check.h"
 #include "language/preprocess.h"
 #include "language/reflect.h"
+#include "pack/io_error.h"
+#include "pack/pack.h"
+#include "parse_pack.h"
 #include "parse_spec.h"
 #include "program_check.h"
 
@@ -45,6 +48,8 @@ class Task : public Napi::AsyncWorker {
   virtual void settle() {}
   /// What the promise resolves to.
   virtual Napi::Value result() { return Env().Undefined(); }
+  /// Adds properties to the error that the promise rejects with.
+  virtual void describe(Napi::Error&) {}
 
   void Execute() final {
     try {
@@ -52,6 +57,8 @@ class Task : public Napi::AsyncWorker {
     } catch (const Error& error) {
       code_ = error.code();
       SetError(error.what());
+    } catch (const std::bad_alloc&) {
+      SetError("out of memory");
     } catch (const std::exception& error) {
       SetError(error.what());
     }
@@ -66,7 +73,9 @@ class Task : public Napi::AsyncWorker {
   }
   void OnError(const Napi::Error& error) final {
     settle();
-    deferred_.Reject(to_javascript(Env(), code_, error.Message()).Value());
+    Napi::Error rejection = to_javascript(Env(), code_, error.Message());
+    describe(rejection);
+    deferred_.Reject(rejection.Value());
   }
 
  private:
@@ -390,6 +399,83 @@ Napi::Value list_rules(const Napi::CallbackInfo& info) {
   return array;
 }
 
+/// `packWeights` of NativeAddon.
+class Packing : public Task {
+ public:
+  Packing(Napi::Env env, pack::PackSpec spec, Napi::Function on_progress)
+      : Task(env),
+        spec_(std::move(spec)),
+        progress_(std::make_shared<pack::Progress>()),
+        notices_(Notices::New(env, on_progress, "packWeights", 0, 1, new std::shared_ptr<pack::Progress>(progress_),
+                              [](Napi::Env, void*, Watched* progress) { delete progress; }, static_cast<void*>(nullptr))) {}
+
+  const std::shared_ptr<pack::Progress>& progress() const { return progress_; }
+
+ private:
+  using Watched = std::shared_ptr<pack::Progress>;
+
+  /// Says how far it is when it is called, not when the notice was sent.
+  static void tell(Napi::Env env, Napi::Function callback, Watched*, pack::Progress* progress) {
+    if (env == nullptr || progress->abort) return;
+    callback.Call({Napi::Number::New(env, double(progress->done)), Napi::Number::New(env, double(progress->total))});
+  }
+  using Notices = Napi::TypedThreadSafeFunction<Watched, pack::Progress, tell>;
+
+  void work() override {
+    try {
+      stats_ = pack::pack(spec_, *progress_, [&] { notices_.NonBlockingCall(progress_.get()); });
+    } catch (const pack::IoError& error) {
+      io_error_ = error;
+      throw;
+    }
+  }
+  void settle() override { notices_.Release(); }
+
+  Napi::Value result() override {
+    Napi::Object result = Napi::Object::New(Env());
+    result.Set("bytesRead", double(stats_.bytes_read));
+    result.Set("bytesWritten", double(stats_.bytes_written));
+    result.Set("resumedBytes", double(stats_.resumed_bytes));
+    result.Set("bufferBytes", double(stats_.buffer_bytes));
+    result.Set("threads", double(stats_.threads));
+    result.Set("seconds", stats_.seconds);
+    return result;
+  }
+
+  void describe(Napi::Error& rejection) override {
+    if (!io_error_) return;
+    rejection.Set("path", Napi::String::New(Env(), io_error_->path));
+    rejection.Set("writing", Napi::Boolean::New(Env(), io_error_->writing));
+    rejection.Set("errno", double(io_error_->number));
+    rejection.Set("position", double(io_error_->position));
+    rejection.Set("missing", double(io_error_->missing));
+    rejection.Set("weight", Napi::String::New(Env(), io_error_->weight));
+  }
+
+  pack::PackSpec spec_;
+  std::shared_ptr<pack::Progress> progress_;
+  Notices notices_;
+  pack::PackStats stats_{};
+  std::optional<pack::IoError> io_error_;
+};
+
+Napi::Value pack_weights(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return translated(env, [&]() -> Napi::Value {
+    if (!info[1].IsFunction()) throw Error(code::bad_plan, "onProgress must be a function");
+    pack::PackSpec spec = parse_pack_spec(info[0]);
+    pack::check_pack_spec(spec);
+    auto* packing = new Packing(env, std::move(spec), info[1].As<Napi::Function>());
+    Napi::Object job = Napi::Object::New(env);
+    job.Set("done", packing->promise());
+    job.Set("abort", Napi::Function::New(env, [progress = packing->progress()](const Napi::CallbackInfo&) {
+              progress->abort = true;
+            }));
+    packing->Queue();
+    return job;
+  });
+}
+
 Napi::Value list_devices(const Napi::CallbackInfo& info) {
   Napi::Array names = Napi::Array::New(info.Env());
   for (const Device* device : devices()) names.Set(names.Length(), device->name());
@@ -402,6 +488,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("createProgram", Napi::Function::New(env, create_program, "createProgram"));
   exports.Set("inspectKernels", Napi::Function::New(env, inspect_kernels, "inspectKernels"));
   exports.Set("checkKernels", Napi::Function::New(env, check_text, "checkKernels"));
+  exports.Set("packWeights", Napi::Function::New(env, pack_weights, "packWeights"));
   exports.Set("checkRules", Napi::Function::New(env, list_rules, "checkRules"));
   return exports;
 }

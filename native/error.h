@@ -17,6 +17,8 @@ constexpr const char* kernel = "UPGC_KERNEL";
 constexpr const char* sanitizer = "UPGC_SANITIZER";
 constexpr const char* busy = "UPGC_BUSY";
 constexpr const char* closed = "UPGC_CLOSED";
+constexpr const char* aborted = "UPGC_ABORTED";
+constexpr const char* not_finite = "UPGC_NOT_FINITE";
 }  // namespace code
 
 /// Becomes a JavaScript Error with that `code`.

@@ -1,117 +1,16 @@
 #include "parse_spec.h"
 
-#include <cmath>
 #include <cstdlib>
 
-#include "error.h"
+#include "spec_node.h"
 
 namespace upgc {
 namespace {
 
-// No list of a plan is longer. `new Array(4e9)` costs JavaScript nothing, walking it would take minutes.
-constexpr uint32_t max_list_length = 1 << 20;
-
-std::string describe(Napi::Value value) {
-  switch (value.Type()) {
-    case napi_undefined: return "undefined";
-    case napi_null: return "null";
-    case napi_boolean: return value.As<Napi::Boolean>().Value() ? "true" : "false";
-    case napi_number: return concat(value.As<Napi::Number>().DoubleValue());
-    case napi_string: return "a string";
-    case napi_symbol: return "a symbol";
-    case napi_object: return value.IsArray() ? "an array" : "an object";
-    case napi_function: return "a function";
-    case napi_bigint: return "a bigint";
-    default: return "something else";
-  }
-}
-
-[[noreturn]] void expected(const char* type, const std::string& what, Napi::Value value) {
-  throw Error(code::bad_plan, concat(what, " must be ", type, ", not ", describe(value)));
-}
-
-std::optional<uint64_t> as_integer(Napi::Value value) {
-  if (!value.IsNumber()) return std::nullopt;
-  const double number = value.As<Napi::Number>().DoubleValue();
-  // Written so that NaN fails too.
-  if (!(number >= 0 && number <= 0x1p53 && number == std::floor(number))) return std::nullopt;
-  return static_cast<uint64_t>(number);
-}
-
-/// A property of the spec. It knows where it came from, so that its path is spelled out only in an error.
-class Node {
- public:
-  explicit Node(Napi::Value root, const char* name = "spec") : value_(root), key_(name) {}
-
-  /// Valid as long as this node.
-  Node at(const char* key) const {
-    // Primitives have properties too ("abc".length): only objects are specs.
-    if (!value_.IsObject() || value_.IsArray() || value_.IsFunction()) expected("an object", path(), value_);
-    return Node(value_.As<Napi::Object>().Get(key), this, key, 0);
-  }
-
-  bool absent() const { return value_.IsUndefined(); }
-
-  std::string string() const {
-    if (!value_.IsString()) expected("a string", path(), value_);
-    return value_.As<Napi::String>().Utf8Value();
-  }
-
-  uint64_t integer() const {
-    const std::optional<uint64_t> number = as_integer(value_);
-    if (!number) expected("an integer from 0 to 2^53", path(), value_);
-    return *number;
-  }
-
-  /// A finite number, or a boolean as 0 or 1.
-  double scalar() const {
-    if (value_.IsBoolean()) return value_.As<Napi::Boolean>().Value() ? 1 : 0;
-    const double number = value_.IsNumber() ? value_.As<Napi::Number>().DoubleValue() : NAN;
-    if (!std::isfinite(number)) expected("a finite number or a boolean", path(), value_);
-    return number;
-  }
-
-  bool boolean() const {
-    if (!value_.IsBoolean()) expected("a boolean", path(), value_);
-    return value_.As<Napi::Boolean>().Value();
-  }
-
-  template <class T>
-  std::vector<T> list(T (*parse)(const Node&)) const {
-    if (!value_.IsArray()) expected("an array", path(), value_);
-    const auto array = value_.As<Napi::Array>();
-    const uint32_t length = array.Length();
-    if (length > max_list_length)
-      throw Error(code::bad_plan, concat(path(), " has ", length, " elements; at most ", max_list_length));
-    std::vector<T> result;
-    for (uint32_t i = 0; i < length; i++) {
-      Napi::HandleScope scope(value_.Env());
-      result.push_back(parse(Node(array.Get(i), this, nullptr, i)));
-    }
-    return result;
-  }
-
-  /// As the user would write it: `spec.kernels[3].threads`.
-  std::string path() const {
-    if (parent_ == nullptr) return key_;
-    return key_ != nullptr ? concat(parent_->path(), ".", key_) : concat(parent_->path(), "[", index_, "]");
-  }
-
- private:
-  Node(Napi::Value value, const Node* parent, const char* key, uint32_t index)
-      : value_(value), parent_(parent), key_(key), index_(index) {}
-
-  Napi::Value value_;
-  const Node* parent_ = nullptr;
-  /// Null for an element of a list, which has an index instead.
-  const char* key_;
-  uint32_t index_ = 0;
-};
-
-Argument parse_argument(const Node& node) {
+Argument parse_argument(const SpecNode& node) {
   const std::string kind = node.at("kind").string();
   Argument argument{ArgumentKind::position, "", "", node.at("index").integer(), node.at("bytes").integer()};
-  const Node name = node.at("name");
+  const SpecNode name = node.at("name");
   if (!name.absent()) argument.name = name.string();
   if (kind == "buffer") argument.kind = ArgumentKind::buffer;
   else if (kind == "threadgroup") argument.kind = ArgumentKind::threadgroup;
@@ -120,42 +19,42 @@ Argument parse_argument(const Node& node) {
   return argument;
 }
 
-uint64_t parse_size(const Node& node) { return node.integer(); }
+uint64_t parse_size(const SpecNode& node) { return node.integer(); }
 
 /// [x, y, z]
-std::array<uint64_t, 3> parse_extent(const Node& node) {
+std::array<uint64_t, 3> parse_extent(const SpecNode& node) {
   const std::vector<uint64_t> sizes = node.list(parse_size);
   if (sizes.size() != 3) throw Error(code::bad_plan, concat(node.path(), " must have 3 elements"));
   return {sizes[0], sizes[1], sizes[2]};
 }
 
 /// An optional boolean.
-bool flag(const Node& node) { return !node.absent() && node.boolean(); }
+bool flag(const SpecNode& node) { return !node.absent() && node.boolean(); }
 
-Kernel parse_kernel(const Node& node) {
+Kernel parse_kernel(const SpecNode& node) {
   return {node.at("name").string(), parse_extent(node.at("threads")), node.at("arguments").list(parse_argument),
           flag(node.at("sequential"))};
 }
 
-Arena parse_arena(const Node& node) {
+Arena parse_arena(const SpecNode& node) {
   Arena arena{node.at("name").string(), node.at("bytes").integer(), std::nullopt};
-  const Node file = node.at("file");
+  const SpecNode file = node.at("file");
   if (!file.absent()) arena.file = file.string();
   return arena;
 }
 
-Binding parse_binding(const Node& node) {
+Binding parse_binding(const SpecNode& node) {
   return {node.at("arena").integer(), node.at("offset").integer(), node.at("bytes").integer()};
 }
 
-Dispatch parse_dispatch(const Node& node) {
-  const Node grid_threads = node.at("gridThreads");
+Dispatch parse_dispatch(const SpecNode& node) {
+  const SpecNode grid_threads = node.at("gridThreads");
   return {node.at("kernel").integer(), parse_extent(node.at("grid")),
           grid_threads.absent() ? std::nullopt : std::optional(parse_extent(grid_threads)),
           node.at("bindings").list(parse_binding), node.at("barrier").boolean()};
 }
 
-Entry parse_entry(const Node& node) {
+Entry parse_entry(const SpecNode& node) {
   return {node.at("name").string(), node.at("dispatches").list(parse_dispatch)};
 }
 
@@ -164,7 +63,7 @@ struct FunctionConstantValue {
   double value;
 };
 
-FunctionConstantValue parse_function_constant(const Node& node) {
+FunctionConstantValue parse_function_constant(const SpecNode& node) {
   return {node.at("index").integer(), node.at("value").scalar()};
 }
 
@@ -184,7 +83,7 @@ uint64_t parse_integer(Napi::Value value, const char* what) {
 }
 
 ProgramSpec parse_program_spec(Napi::Value value) {
-  const Node node(value);
+  const SpecNode node(value);
   ProgramSpec spec;
   spec.source = node.at("source").string();
   spec.source_name = node.at("sourceName").string();
@@ -194,17 +93,17 @@ ProgramSpec parse_program_spec(Napi::Value value) {
   spec.entries = node.at("entries").list(parse_entry);
   spec.headers = node.at("headers").string();
   spec.cache = node.at("cache").string();
-  const Node clang = node.at("clang");
+  const SpecNode clang = node.at("clang");
   if (!clang.absent()) spec.clang = clang.string();
-  const Node shuffle = node.at("shuffle");
+  const SpecNode shuffle = node.at("shuffle");
   if (!shuffle.absent()) spec.shuffle = shuffle.integer();
-  const Node constants = node.at("functionConstants");
+  const SpecNode constants = node.at("functionConstants");
   if (!constants.absent())
     for (const auto& [index, value] : constants.list(parse_function_constant))
       if (!spec.function_constants.emplace(index, value).second)
         throw Error(code::bad_plan, concat("function constant ", index, " is given twice"));
   spec.sanitize = flag(node.at("sanitize"));
-  const Node threads = node.at("threads");
+  const SpecNode threads = node.at("threads");
   if (!threads.absent()) spec.threads = threads.integer();
   spec.environment = compiler_environment();
   return spec;
@@ -212,12 +111,12 @@ ProgramSpec parse_program_spec(Napi::Value value) {
 
 ProgramSpec parse_inspection(Napi::Value source, Napi::Value source_name, Napi::Value options) {
   ProgramSpec spec;
-  spec.source = Node(source, "source").string();
-  spec.source_name = Node(source_name, "sourceName").string();
-  const Node node(options, "options");
+  spec.source = SpecNode(source, "source").string();
+  spec.source_name = SpecNode(source_name, "sourceName").string();
+  const SpecNode node(options, "options");
   spec.headers = node.at("headers").string();
   spec.cache = node.at("cache").string();
-  const Node clang = node.at("clang");
+  const SpecNode clang = node.at("clang");
   if (!clang.absent()) spec.clang = clang.string();
   spec.environment = compiler_environment();
   return spec;

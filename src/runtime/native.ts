@@ -211,7 +211,92 @@ export type NativeErrorCode =
   /** The sanitizer has found what no kernel may do; the message lists it. */
   | 'UPGC_SANITIZER'
   | 'UPGC_BUSY'
-  | 'UPGC_CLOSED';
+  | 'UPGC_CLOSED'
+  /** A packing was aborted. */
+  | 'UPGC_ABORTED'
+  /** A weight that is to be quantised has values that are infinite or no numbers. */
+  | 'UPGC_NOT_FINITE';
+
+/** Where the values of a weight come from: a tensor of a file, plain elements, or out of nothing. */
+export type NativePackSource =
+  | {
+      /** Index into `PackSpec.files`. */
+      readonly file: number;
+      readonly offset: number;
+      /** `F32`, `F16`, `BF16` or a type of GGML's blocks, `Q4_0` to `Q6_K`; row-major. */
+      readonly dtype: string;
+      /** Rows of a head whose halves the file interleaves; by default rows are in order. */
+      readonly headRows?: number;
+      /** Whether the file holds [columns, rows]. */
+      readonly transposed?: boolean;
+    }
+  | { readonly data: Uint8Array; readonly dtype: 'F32' | 'F16' | 'BF16' }
+  | {
+      /** About normal; the mean of packed formats is 0. */
+      readonly random: { readonly seed: number; readonly mean: number; readonly deviation: number };
+    };
+
+/** A matrix of weights.bin; tensors of other ranks are a single row. */
+export interface NativePackWeight {
+  readonly name: string;
+  readonly rows: number;
+  readonly columns: number;
+  readonly source: NativePackSource;
+  /** `f32`, `f16`, `bf16` or a format of src/ir/packed.ts. */
+  readonly format: string;
+  /** 1 but for packed formats: a power of two up to 64. */
+  readonly tileRows: number;
+  /** Where each plane starts in the file, or the only part of a plain weight. */
+  readonly offsets: readonly number[];
+  /** How integers are chosen where there is a choice: for the extremes of a group, or for the least squared error. */
+  readonly method: 'nearest' | 'search';
+  /** How much the square of an error counts in each column; by default all alike. */
+  readonly importance?: Float32Array;
+}
+
+export interface PackSpec {
+  /** The file to appear, of `bytes` bytes. */
+  readonly file: string;
+  /** What it is called until it is complete. A file of this name that has the same fingerprint is continued. */
+  readonly partial: string;
+  readonly bytes: number;
+  /** 64 characters that differ when anything that determines the contents differs. */
+  readonly fingerprint: string;
+  readonly files: readonly string[];
+  readonly weights: readonly NativePackWeight[];
+  /** By default as many as there are processors. The file is the same for any number. */
+  readonly threads?: number;
+}
+
+export interface PackStats {
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** What an earlier process had written. */
+  readonly resumedBytes: number;
+  /** Memory that the threads took. */
+  readonly bufferBytes: number;
+  readonly threads: number;
+  readonly seconds: number;
+}
+
+/** What an error with the code UPGC_IO of `packWeights` also has. */
+export interface PackIoError {
+  readonly path: string;
+  readonly writing: boolean;
+  /** That of the operating system, or 0 when a file ended at `position`, `missing` bytes early. */
+  readonly errno: number;
+  readonly position: number;
+  readonly missing: number;
+  /** The name of the weight that was being read, or ''. */
+  readonly weight: string;
+}
+
+/** A packing under way. */
+export interface NativePacking {
+  readonly done: Promise<PackStats>;
+  /** Has `done` reject with UPGC_ABORTED soon, unless it is too late. What was written can be continued. */
+  abort(): void;
+}
 
 export interface NativeAddon {
   /** Devices of this build, best first. */
@@ -226,4 +311,9 @@ export interface NativeAddon {
   /** What Apple's compiler would refuse in Metal compute text, by line. Always runs the compiler. */
   checkKernels(source: string, sourceName: string, options: InspectOptions): Promise<Finding[]>;
   checkRules(): CheckRule[];
+  /**
+   * Writes a file of weights off the JavaScript thread.
+   * @param onProgress bytes in the file and of all: once at first, then ten times a second at most; never decreasing
+   */
+  packWeights(spec: PackSpec, onProgress: (bytesDone: number, bytesTotal: number) => void): NativePacking;
 }
