@@ -17,6 +17,7 @@ import { modelFileOf } from './architectures.js';
 import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
 import { openCheckpoint, type Checkpoint } from './weights/checkpoint.js';
 import { checkWeights, weightDtype, withPrefix } from './weights/fit.js';
+import { randomSeed, type RandomSeed } from './weights/random.js';
 
 export { targets, type TargetName } from './passes/target.js';
 export type { Plan } from './runtime/plan.js';
@@ -26,7 +27,10 @@ export interface CompileOptions {
   readonly model?: string | Model | undefined;
   /** `auto`, the default, is the best device of this machine. */
   readonly target?: TargetName | 'auto';
-  /** Folder of a Hugging Face checkpoint, or a GGUF file. Without it there are a plan and kernels, but nothing to run. */
+  /**
+   * Folder of a Hugging Face checkpoint, a GGUF file, or `random:SEED` for weights out of nothing. Without it there are a
+   * plan and kernels, but nothing to run.
+   */
   readonly weights?: string;
   /** Tokens that the caches hold; by default the longest the model was made for. */
   readonly context?: number;
@@ -39,6 +43,7 @@ export interface CompileOptions {
   readonly onStage?: OnStage;
   /** The last pass to run; nothing is written then. */
   readonly stopAfter?: string;
+  /** Of packing the weights. First called at its beginning, with more than 0 bytes if an interrupted build is continued. */
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
 }
 
@@ -86,7 +91,8 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   const started = performance.now();
   if (options.stopAfter !== undefined) checkStage(options.stopAfter);
   const target = chooseTarget(options.target ?? 'auto');
-  const opened = options.weights === undefined ? undefined : openCheckpoint(options.weights);
+  const random = options.weights === undefined ? undefined : randomSeed(options.weights);
+  const opened = options.weights === undefined || random ? undefined : openCheckpoint(options.weights);
   const model = chooseModel(options.model, opened);
   const out = options.out === null ? null : path.resolve(options.out ?? path.join('build', model.name));
   if (options.out === '')
@@ -99,7 +105,7 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   checkCount('context', context);
   checkCount('chunk', options.chunk ?? 1);
   checkMemoryBudget(options.memoryBudget);
-  const compiled = compileGraph(built.graph, { ...options, target, context, checkpoint });
+  const compiled = compileGraph(built.graph, { ...options, target, context, checkpoint, random });
   if (!compiled) return undefined;
   if (options.memoryBudget !== undefined) {
     const { chunk } = options;
@@ -109,7 +115,7 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
       return memoryOf(other.plan, other.kernels);
     });
   }
-  if (out !== null) await writeBuild(out, compiled, checkpoint, options.onProgress);
+  if (out !== null) await writeBuild(out, compiled, checkpoint ?? random, options.onProgress);
   return summarise(built.graph, compiled, out, performance.now() - started);
 }
 
@@ -164,6 +170,8 @@ export interface GraphOptions {
   readonly context: number;
   readonly chunk?: number | undefined;
   readonly checkpoint?: Checkpoint | undefined;
+  /** Weights without a checkpoint. */
+  readonly random?: RandomSeed | undefined;
   readonly onStage?: OnStage | undefined;
   readonly stopAfter?: string | undefined;
 }
@@ -181,7 +189,7 @@ export function compileGraph(graph: Graph, options: GraphOptions): Compiled | un
     target,
     bosToken: checkpoint?.bosToken ?? null,
     eosTokens: checkpoint?.eosTokens ?? [],
-    packed: checkpoint !== undefined,
+    packed: checkpoint !== undefined || options.random !== undefined,
   });
   const checked = planSchema.safeParse(plan);
   if (!checked.success) throw new CompilerBug(`the plan is not one: ${z.prettifyError(checked.error)}`);
