@@ -1,21 +1,18 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Placed } from './codegen/plan.js';
-import { UserError } from './diagnostic.js';
+import { CompilerBug, UserError } from './diagnostic.js';
 import { ioReason, shown } from './input-file.js';
 import { isOp } from './ir/graph.js';
 import { evaluateNode } from './ir/interpret.js';
-import { isPackedName } from './ir/packed.js';
+import { isPackedName, packedFormats, placePlanes } from './ir/packed.js';
 import type { Method } from './ir/policy.js';
-import { bindShape, elementTypeOf, type DimBindings } from './ir/type.js';
-import { matrixShape } from './passes/size.js';
+import { bindShape, elementCount, type DimBindings } from './ir/type.js';
 import type { Target } from './passes/target.js';
 import { buildFiles, type Plan } from './runtime/plan.js';
 import type { Checkpoint } from './weights/checkpoint.js';
-import { weightDtype } from './weights/fit.js';
-import { packWeights, type PackedWeight } from './weights/pack.js';
-import { convertMatrix, packMatrix } from './weights/pack-matrix.js';
-import { readTransposed } from './weights/read.js';
+import { packWeights, type PackedWeight, type WeightSource } from './weights/pack.js';
+import { randomLike, type RandomSeed } from './weights/random.js';
 
 /** Every file a build may have; those a new build lacks are removed with the old one. */
 const allFiles: readonly string[] = [...Object.values(buildFiles), 'tokenizer.json', 'tokenizer_config.json'];
@@ -41,7 +38,8 @@ export function checkBuildFolder(out: string, packed: boolean): void {
   if (!statSync(out).isDirectory()) {
     throw new UserError(`${shown(out)} is a file: a build needs a folder`, { notes: ['give another --out'] });
   }
-  const present = readdirSync(out);
+  // What an interrupted build left is no obstacle to the next.
+  const present = readdirSync(out).filter((name) => name !== partialWeights);
   if (present.length > 0 && !present.includes(buildFiles.plan)) {
     throw new UserError(`${shown(out)} is not empty, and not a build folder`, {
       notes: ['give another --out'],
@@ -54,20 +52,27 @@ export function checkBuildFolder(out: string, packed: boolean): void {
   }
 }
 
+/** What a new weights.bin is called while it is written: an interrupted build is continued in the next. */
+const partialWeights = `.${buildFiles.weights}.partial`;
+
 /** Writes the build folder. Files appear under their names only once all are complete; the plan last. */
 export async function writeBuild(
   out: string,
   build: Build,
-  checkpoint: Checkpoint | undefined,
+  weights: Checkpoint | RandomSeed | undefined,
   onProgress: ((bytesDone: number, bytesTotal: number) => void) | undefined,
 ): Promise<void> {
-  const files = new Map<string, (file: string) => void | Promise<void>>();
-  if (checkpoint) {
-    const layout = build.weights.map((placed) => packed(placed, checkpoint, build));
+  const files = new Map<string, (file: string) => unknown>();
+  const interrupted = new AbortController();
+  if (weights) {
+    const layout = build.weights.map((placed) => packed(placed, weights, build));
+    const options = { partial: path.join(out, partialWeights), signal: interrupted.signal };
     files.set(buildFiles.weights, (file) =>
-      packWeights(file, layout, build.plan.arenas.weights.bytes, onProgress),
+      packWeights(file, layout, build.plan.arenas.weights.bytes, onProgress, options),
     );
-    for (const { name, read } of checkpoint.tokenizerFiles) {
+  }
+  if (weights && 'tokenizerFiles' in weights) {
+    for (const { name, read } of weights.tokenizerFiles) {
       files.set(name, (file) => writeFileSync(file, read()));
     }
   }
@@ -75,8 +80,12 @@ export async function writeBuild(
   files.set(buildFiles.plan, (file) => writeFileSync(file, `${JSON.stringify(build.plan, null, 1)}\n`));
   const temporary = (name: string): string => path.join(out, `.${name}.${process.pid}.new`);
   const cleanUp = (): void => removeTemporaries(out, process.pid);
-  // A build that is interrupted would leave gigabytes under a hidden name.
-  process.once('exit', cleanUp);
+  // A process that exits waits for the threads that pack, and would leave files under hidden names.
+  const leave = (): void => {
+    interrupted.abort();
+    cleanUp();
+  };
+  process.once('exit', leave);
   try {
     mkdirSync(out, { recursive: true });
     for (const [name, write] of files) await write(temporary(name));
@@ -89,7 +98,7 @@ export async function writeBuild(
     throw error;
   } finally {
     cleanUp();
-    process.off('exit', cleanUp);
+    process.off('exit', leave);
   }
 }
 
@@ -100,27 +109,41 @@ function removeTemporaries(out: string, pid: number): void {
   }
 }
 
-function packed({ node, region }: Placed, checkpoint: Checkpoint, { plan, target }: Build): PackedWeight {
+function packed(
+  { node, region }: Placed,
+  weights: Checkpoint | RandomSeed,
+  { plan, target, methods }: Build,
+): PackedWeight {
   const { offset, bytes } = region;
-  const stored = isOp(node, 'weight') ? checkpoint.tensors.get(node.attrs.name) : undefined;
-  const transposed = isOp(node, 'weight') && node.attrs.transposed === true;
-  const { dtype } = node.type;
-  if (stored && isPackedName(dtype)) {
-    const layout = { ...target, shape: matrixShape(bindShape(node.type.shape, {})), transposed };
-    return { offset, bytes, source: { compute: () => packMatrix(stored, dtype, layout) } };
-  }
-  if (stored && dtype !== weightDtype(stored))
-    return {
-      offset,
-      bytes,
-      source: { compute: () => convertMatrix(stored, elementTypeOf(node.type), transposed) },
-    };
-  if (stored && transposed) return { offset, bytes, source: { compute: () => readTransposed(stored) } };
-  if (stored) return { offset, bytes, source: stored };
-  return { offset, bytes, source: { compute: () => computedLeaf(node, { C: plan.context }) } };
+  const shape = bindShape(node.type.shape, { C: plan.context });
+  const source = sourceOf(node, shape, weights, plan.context);
+  // Rows of heads can be those of a bias.
+  const ofHeads = 'tensor' in source && source.tensor.headRows !== undefined;
+  const [rows = 1, columns = 1] = shape.length === 2 || ofHeads ? shape : [1, elementCount(shape)];
+  const { dtype: format } = node.type;
+  if (format === 'i32') throw new CompilerBug('weights are not integers');
+  const weight: PackedWeight = { offset, bytes, shape: [rows, columns], format, source };
+  if (!isPackedName(format)) return weight;
+  const { planes } = placePlanes(packedFormats[format], [rows, columns], target);
+  const method = isOp(node, 'weight') ? methods.get(node.attrs.name) : undefined;
+  return { ...weight, planes, tileRows: target.tileRows, ...(method ? { method } : {}) };
 }
 
-/** The bytes of a leaf whose value is known at compile time. */
-function computedLeaf(node: Placed['node'], dims: DimBindings): Uint8Array {
-  return new Uint8Array(Float32Array.from(evaluateNode(node, [], dims).data).buffer);
+function sourceOf(
+  node: Placed['node'],
+  shape: readonly number[],
+  weights: Checkpoint | RandomSeed,
+  context: number,
+): WeightSource {
+  if (!isOp(node, 'weight')) return { compute: () => computedLeaf(node, { C: context }) };
+  const { name, transposed = false } = node.attrs;
+  if ('randomSeed' in weights) return { random: randomLike(name, shape, weights.randomSeed) };
+  const tensor = weights.tensors.get(name);
+  if (!tensor) throw new CompilerBug(`weight ${name} is not in the checkpoint`);
+  return { tensor, transposed };
+}
+
+/** The values of a leaf that is known at compile time. */
+function computedLeaf(node: Placed['node'], dims: DimBindings): Float32Array {
+  return Float32Array.from(evaluateNode(node, [], dims).data);
 }

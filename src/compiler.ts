@@ -21,6 +21,7 @@ import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
 import { openCheckpoint, type Checkpoint } from './weights/checkpoint.js';
 import { checkWeights, weightDtype, withPrefix } from './weights/fit.js';
 import { quantise, type Quantised } from './weights/quantise.js';
+import { randomSeed, type RandomSeed } from './weights/random.js';
 
 export { targets, type TargetName } from './passes/target.js';
 export type { Plan } from './runtime/plan.js';
@@ -30,7 +31,10 @@ export interface CompileOptions {
   readonly model?: string | Model | undefined;
   /** `auto`, the default, is the best device of this machine. */
   readonly target?: TargetName | 'auto';
-  /** Folder of a Hugging Face checkpoint, or a GGUF file. Without it there are a plan and kernels, but nothing to run. */
+  /**
+   * Folder of a Hugging Face checkpoint, a GGUF file, or `random:SEED` for weights out of nothing. Without it there are a
+   * plan and kernels, but nothing to run.
+   */
   readonly weights?: string;
   /**
    * How matrices are stored: a recipe (`q4`, `q5`, `q6`, `q8`), a format (`q4g64b`, `bf16`, `stored`), a file of rules,
@@ -48,6 +52,7 @@ export interface CompileOptions {
   readonly onStage?: OnStage;
   /** The last pass to run; nothing is written then. */
   readonly stopAfter?: string;
+  /** Of packing the weights. First called at its beginning, with more than 0 bytes if an interrupted build is continued. */
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
 }
 
@@ -102,7 +107,8 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   const started = performance.now();
   if (options.stopAfter !== undefined) checkStage(options.stopAfter);
   const target = chooseTarget(options.target ?? 'auto');
-  const opened = options.weights === undefined ? undefined : openCheckpoint(options.weights);
+  const random = options.weights === undefined ? undefined : randomSeed(options.weights);
+  const opened = options.weights === undefined || random ? undefined : openCheckpoint(options.weights);
   const model = chooseModel(options.model, opened);
   const out = options.out === null ? null : path.resolve(options.out ?? path.join('build', model.name));
   if (options.out === '')
@@ -118,7 +124,7 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   checkCount('context', context);
   checkCount('chunk', options.chunk ?? 1);
   checkMemoryBudget(options.memoryBudget);
-  const compiled = compileGraph(graph, { ...options, target, context, checkpoint, methods });
+  const compiled = compileGraph(graph, { ...options, target, context, checkpoint, random, methods });
   if (!compiled) return undefined;
   if (options.memoryBudget !== undefined) {
     const { chunk } = options;
@@ -128,7 +134,7 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
       return memoryOf(other.plan, other.kernels);
     });
   }
-  if (out !== null) await writeBuild(out, compiled, checkpoint, options.onProgress);
+  if (out !== null) await writeBuild(out, compiled, checkpoint ?? random, options.onProgress);
   return summarise(quantised, compiled, out, performance.now() - started);
 }
 
@@ -196,6 +202,8 @@ export interface GraphOptions {
   readonly chunk?: number | undefined;
   readonly checkpoint?: Checkpoint | undefined;
   readonly methods?: ReadonlyMap<string, Method> | undefined;
+  /** Weights without a checkpoint. */
+  readonly random?: RandomSeed | undefined;
   readonly onStage?: OnStage | undefined;
   readonly stopAfter?: string | undefined;
 }
@@ -213,7 +221,7 @@ export function compileGraph(graph: Graph, options: GraphOptions): Compiled | un
     target,
     bosToken: checkpoint?.bosToken ?? null,
     eosTokens: checkpoint?.eosTokens ?? [],
-    packed: checkpoint !== undefined,
+    packed: checkpoint !== undefined || options.random !== undefined,
   });
   const checked = planSchema.safeParse(plan);
   if (!checked.success) throw new CompilerBug(`the plan is not one: ${z.prettifyError(checked.error)}`);

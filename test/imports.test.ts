@@ -37,7 +37,7 @@ const allowed: { readonly [part: string]: readonly string[] } = {
   ir: [],
   passes: ['ir'],
   codegen: ['passes', 'ir', 'runtime/plan.ts'],
-  weights: ['ir'],
+  weights: ['ir', 'runtime/addon.ts', 'runtime/native.ts'],
   runtime: [],
   'metal-cpu': ['runtime'],
   'architectures.ts': ['weights'],

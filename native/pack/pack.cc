@@ -17,7 +17,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// What is lost at most when the machine stops. Threads go on while one waits for the disk.
-constexpr uint64_t checkpoint_bytes = 64 << 20;
+constexpr uint64_t checkpoint_bytes = 32 << 20;
 constexpr std::chrono::milliseconds notify_interval{100};
 
 class Packing {

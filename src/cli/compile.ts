@@ -57,7 +57,7 @@ async function run(model: string | undefined, flags: CompileFlags): Promise<void
   });
   let started = false;
   // Installed while the process can be interrupted half-way through writing: it then exits by the front door, which
-  // removes what is half-written. Elsewhere a signal ends it at once.
+  // keeps what the next build can go on from and removes the rest. Elsewhere a signal ends it at once.
   const interrupted = (): never => process.exit(130);
   const summary = await compile({
     model,
@@ -70,7 +70,9 @@ async function run(model: string | undefined, flags: CompileFlags): Promise<void
       if (process.listenerCount('SIGINT') === 0)
         for (const signal of signals) process.once(signal, interrupted);
       if (!process.stderr.isTTY) return;
-      if (!started) bar.start(total, 0, { size: formatBytes(total) });
+      if (!started && done > 0 && done < total)
+        process.stderr.write(`weights: resumes at ${Math.floor((100 * done) / total)} %\n`);
+      if (!started) bar.start(total, done, { size: formatBytes(total) });
       started = true;
       bar.update(done);
     },

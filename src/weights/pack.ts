@@ -1,28 +1,62 @@
-import { randomBytes } from 'node:crypto';
-import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { createHash, type Hash } from 'node:crypto';
+import { existsSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { getSystemErrorMap, getSystemErrorName } from 'node:util';
 import { CompilerBug, UserError } from '../diagnostic.js';
 import { ioReason, shown } from '../input-file.js';
+import type { PackedName, PlacedPlane } from '../ir/packed.js';
+import { loadAddon } from '../runtime/addon.js';
+import type {
+  NativeErrorCode,
+  NativePackSource,
+  NativePackWeight,
+  PackIoError,
+  PackSpec,
+  PackStats,
+} from '../runtime/native.js';
+import { blockFormats } from './blocks.js';
 import type { TensorEntry } from './stored.js';
-import { unpacking } from './unpack.js';
 
-/** One weight of weights.bin: `bytes` bytes at byte `offset`, copied from a checkpoint or computed. */
+/** Where the values of a weight come from. */
+export type WeightSource =
+  /** `transposed`: the checkpoint holds [columns, rows]. */
+  | { readonly tensor: TensorEntry; readonly transposed?: boolean }
+  /** Called once, before anything is written. */
+  | { readonly compute: () => Float32Array }
+  /** About normal; in packed formats with mean 0. */
+  | { readonly random: { readonly seed: number; readonly mean: number; readonly deviation: number } };
+
+/** One weight of weights.bin: `bytes` bytes at byte `offset`. */
 export interface PackedWeight {
   readonly offset: number;
   readonly bytes: number;
-  /**
-   * A tensor is copied as stored; quantised blocks become f32. `compute` is called once, when its turn comes, so its
-   * result need not be kept.
-   */
-  readonly source: TensorEntry | { compute(): Uint8Array };
+  /** [rows, columns]; a tensor of another rank is a single row. */
+  readonly shape: readonly [number, number];
+  readonly format: 'f32' | 'f16' | 'bf16' | PackedName;
+  /** Where the planes of a packed format lie, and how many of its rows are interleaved: see `placePlanes`. */
+  readonly planes?: readonly PlacedPlane[];
+  readonly tileRows?: number;
+  readonly source: WeightSource;
+  /** How integers are chosen for floats: for the extremes of a group, or (the default) for the least squared error. */
+  readonly method?: 'nearest' | 'search';
+  /** How much the square of an error counts in each column; by default all alike. */
+  readonly importance?: Float32Array;
 }
 
-/** The size of the one copy buffer: large enough that the disk, not the calls, sets the pace. */
-const bufferBytes = 8 * 2 ** 20;
+export interface PackOptions {
+  /** What the file is called until it is complete; by default its name with `.` before and `.partial` behind. */
+  readonly partial?: string;
+  /** By default as many as there are processors. */
+  readonly threads?: number;
+  /** Ends the packing early, so that it can be continued. */
+  readonly signal?: AbortSignal;
+}
 
 /**
  * Writes weights.bin: `total` bytes, the weights of `layout` at their offsets, zeros between. The file appears whole
- * or not at all: it is written under a temporary name in the same folder, synced, then renamed.
- * @param onProgress after every write: weight bytes written so far and in all
+ * or not at all. When the process dies, the next one that packs the same from unchanged files goes on where it was.
+ * @param onProgress bytes written so far and in all: once at the beginning (more than 0 if a packing is continued), then
+ *   at most ten times a second, and at the end
  * @throws {UserError} when a checkpoint file ends early or cannot be read, or the output cannot be written
  */
 export async function packWeights(
@@ -30,132 +64,189 @@ export async function packWeights(
   layout: readonly PackedWeight[],
   total: number,
   onProgress?: (bytesDone: number, bytesTotal: number) => void,
-): Promise<void> {
-  checkLayout(layout, total);
-  const temporary = `${file}.${randomBytes(6).toString('hex')}.partial`;
-  const sources = new Map<string, FileHandle>();
-  const bytesTotal = layout.reduce((sum, weight) => sum + weight.bytes, 0);
-  let bytesDone = 0;
-  let output: FileHandle | undefined;
-  try {
-    const target = (output = await writing(file, () => open(temporary, 'wx')));
-    // What is never written reads as zero: that is the padding.
-    await writing(file, () => target.truncate(total));
-    const write = async (data: Uint8Array, offset: number) => {
-      await writing(file, () => writeAll(target, data, offset));
-      bytesDone += data.length;
-      onProgress?.(bytesDone, bytesTotal);
-    };
+  options: PackOptions = {},
+): Promise<PackStats> {
+  const partial = options.partial ?? path.join(path.dirname(file), `.${path.basename(file)}.partial`);
+  if (existsSync(file) && statSync(file).isDirectory())
+    throw new UserError(`cannot write ${shown(file)}: it is a folder`);
+  const spec = packSpec({ ...options, file, partial, total }, layout);
+  options.signal?.throwIfAborted();
 
-    let buffer = Buffer.allocUnsafe(Math.min(bufferBytes, bytesTotal));
-    // Rows are put in order a head at a time, and a head may be larger than the buffer.
-    const bufferOf = (size: number): Buffer => {
-      if (size > buffer.length) buffer = Buffer.allocUnsafe(size);
-      return buffer.subarray(0, size);
-    };
-    for (const weight of layout) {
-      for await (const [data, at] of contents(weight, sources, bufferOf))
-        await write(data, weight.offset + at);
+  let failure: { readonly error: unknown } | undefined;
+  let last = { done: -1, total: 0 };
+  const report = (done: number, of: number): void => {
+    if (failure || (done === last.done && of === last.total)) return;
+    last = { done, total: of };
+    try {
+      onProgress?.(done, of);
+    } catch (error) {
+      failure = { error };
+      packing.abort();
     }
-    await writing(file, () => target.sync());
-    await writing(file, () => target.close());
-    output = undefined;
-    await writing(file, () => rename(temporary, file));
+  };
+  const packing = started(() => loadAddon().packWeights(spec, report));
+  const abort = (): void => packing.abort();
+  options.signal?.addEventListener('abort', abort);
+  let stats: PackStats;
+  try {
+    stats = await packing.done;
   } catch (error) {
-    await output?.close().catch(() => undefined);
-    await rm(temporary, { force: true }).catch(() => undefined);
-    throw error;
+    if (failure) throw failure.error;
+    options.signal?.throwIfAborted();
+    throw explained(error, spec);
   } finally {
-    await Promise.all([...sources.values()].map((handle) => handle.close()));
+    options.signal?.removeEventListener('abort', abort);
+  }
+  report(stats.resumedBytes + stats.bytesWritten, stats.resumedBytes + stats.bytesWritten);
+  if (failure) throw failure.error;
+  return stats;
+}
+
+/** What `start` gives; what the addon throws rightaway is about the spec, which is ours. */
+function started<T>(start: () => T): T {
+  try {
+    return start();
+  } catch (error) {
+    if (hasCode(error, 'UPGC_BAD_PLAN')) throw new CompilerBug(`weights cannot be packed: ${error.message}`);
+    throw error;
   }
 }
 
-/** The bytes of a weight in order, in pieces of about `bufferBytes` at most, each with its offset within the weight. */
-async function* contents(
+function packSpec(
+  { file, partial, total, threads }: PackOptions & { file: string; partial: string; total: number },
+  layout: readonly PackedWeight[],
+): PackSpec {
+  const files = new Map<string, number>();
+  for (const { source } of layout)
+    if ('tensor' in source && !files.has(source.tensor.file)) files.set(source.tensor.file, files.size);
+  const weights = layout.map((weight, index) => nativeWeight(weight, index, files));
+  return {
+    file,
+    partial,
+    bytes: total,
+    fingerprint: fingerprintOf([...files.keys()], weights, total),
+    files: [...files.keys()],
+    weights,
+    ...(threads === undefined ? {} : { threads }),
+  };
+}
+
+function nativeWeight(
   weight: PackedWeight,
-  sources: Map<string, FileHandle>,
-  bufferOf: (size: number) => Buffer,
-): AsyncGenerator<[Uint8Array, number]> {
-  const { source, bytes } = weight;
+  index: number,
+  files: ReadonlyMap<string, number>,
+): NativePackWeight {
+  const { offset, bytes, shape, format, planes, tileRows = 1, method = 'search', importance } = weight;
+  const [rows, columns] = shape;
+  const end = planes ? Math.max(0, ...planes.map((plane) => plane.offset + plane.size)) : plainBytes(weight);
+  if (end !== bytes)
+    throw new CompilerBug(`weight ${index} has ${end} bytes as ${format}, planned were ${bytes}`);
+  return {
+    name: 'tensor' in weight.source ? weight.source.tensor.name : `#${index}`,
+    rows,
+    columns,
+    source: nativeSource(weight, files),
+    format,
+    tileRows,
+    offsets: planes ? planes.map((plane) => offset + plane.offset) : [offset],
+    method,
+    ...(importance ? { importance } : {}),
+  };
+}
+
+const plainBytes = ({ shape: [rows, columns], format }: PackedWeight): number =>
+  rows * columns * (format === 'f32' ? 4 : 2);
+
+function nativeSource(
+  { source, shape: [rows, columns] }: PackedWeight,
+  files: ReadonlyMap<string, number>,
+): NativePackSource {
+  if ('random' in source) return source;
   if ('compute' in source) {
-    const data = source.compute();
-    if (data.length !== bytes) {
-      throw new CompilerBug(`a computed weight has ${data.length} bytes, planned were ${bytes}`);
-    }
-    for (let at = 0; at < bytes; at += bufferBytes) yield [data.subarray(at, at + bufferBytes), at];
-    return;
-  }
-  const { unit, sizeOf, convert } = unpacking(source);
-  const units = Math.max(1, Math.floor(bufferBytes / Math.max(unit, sizeOf(unit))));
-  let done = 0;
-  for (let at = 0; at < source.bytes;) {
-    const buffer = bufferOf(Math.min(units * unit, source.bytes - at));
-    await fill(buffer, source, at, sources);
-    const data = convert(buffer);
-    yield [data, done];
-    done += data.length;
-    at += buffer.length;
-  }
-}
-
-/** Fills `buffer` with the bytes of a tensor from its byte `at` on. */
-async function fill(
-  buffer: Buffer,
-  source: TensorEntry,
-  at: number,
-  sources: Map<string, FileHandle>,
-): Promise<void> {
-  const handle = sources.get(source.file) ?? (await reading(source, () => open(source.file, 'r')));
-  sources.set(source.file, handle);
-  for (let done = 0; done < buffer.length;) {
-    const from = source.offset + at + done;
-    const { bytesRead } = await reading(source, () => handle.read(buffer, done, buffer.length - done, from));
-    if (bytesRead === 0) {
-      throw new UserError(
-        `cannot read tensor ${JSON.stringify(source.name)}: ${shown(source.file)} ends at byte ` +
-          `${from}, expected ${source.bytes - at - done} more`,
-        { notes: ['the file changed while it was in use, or its download is incomplete: download it again'] },
+    const values = source.compute();
+    if (values.length !== rows * columns)
+      throw new CompilerBug(
+        `a computed weight has ${values.length} elements, planned were ${rows * columns}`,
       );
-    }
-    done += bytesRead;
+    return { data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength), dtype: 'F32' };
   }
+  const { name, file, offset, bytes, dtype, headRows } = source.tensor;
+  const block = blockFormats.get(dtype) ?? { elements: 1, bytes: dtype === 'F32' ? 4 : 2 };
+  if ((rows * columns * block.bytes) / block.elements !== bytes)
+    throw new CompilerBug(`tensor ${name} has ${bytes} bytes, planned were ${rows} x ${columns} elements`);
+  return {
+    file: files.get(file) ?? NaN,
+    offset,
+    dtype,
+    ...(headRows === undefined ? {} : { headRows }),
+    ...(source.transposed ? { transposed: true } : {}),
+  };
 }
 
-function checkLayout(layout: readonly PackedWeight[], total: number): void {
-  let end = 0;
-  for (const { offset, bytes, source } of [...layout].sort(
-    (a, b) => a.offset - b.offset || a.bytes - b.bytes,
-  )) {
-    if (offset < end) throw new CompilerBug(`weights overlap at byte ${offset} of weights.bin`);
-    end = offset + bytes;
-    if ('compute' in source) continue;
-    const size = unpacking(source).sizeOf(source.bytes);
-    if (size !== bytes) {
-      throw new CompilerBug(`tensor ${source.name} has ${size} bytes, planned were ${bytes}`);
-    }
-  }
-  if (end > total) throw new CompilerBug(`weights end at byte ${end}, but weights.bin has ${total}`);
+/** Changes when what the addon makes of a spec changes: a file that an older version began is of no use then. */
+const packingVersion = 1;
+
+/** A digest of all that determines the file's contents; of source files, their sizes and times. */
+function fingerprintOf(
+  files: readonly string[],
+  weights: readonly NativePackWeight[],
+  total: number,
+): string {
+  const hash = createHash('sha256');
+  const facts = files.map((file) => {
+    const { size, mtimeNs } = statusOf(file);
+    return [path.resolve(file), String(size), String(mtimeNs)];
+  });
+  hash.update(JSON.stringify([packingVersion, total, facts]));
+  for (const weight of weights) updateWith(hash, weight);
+  return hash.digest('hex');
 }
 
-async function writeAll(handle: FileHandle, data: Uint8Array, offset: number): Promise<void> {
-  for (let done = 0; done < data.length;) {
-    const { bytesWritten } = await handle.write(data, done, data.length - done, offset + done);
-    done += bytesWritten;
-  }
+function updateWith(hash: Hash, weight: NativePackWeight): void {
+  const { source, importance } = weight;
+  const data = 'data' in source ? source.data : undefined;
+  const rest = { ...weight, importance: importance?.length, source: data ? data.length : source };
+  hash.update(JSON.stringify(rest));
+  if (data) hash.update(data);
+  if (importance) hash.update(importance);
 }
 
-async function reading<T>(source: TensorEntry, action: () => Promise<T>): Promise<T> {
+function statusOf(file: string): { readonly size: bigint; readonly mtimeNs: bigint } {
   try {
-    return await action();
+    return statSync(file, { bigint: true });
   } catch (error) {
-    throw new UserError(`cannot read ${shown(source.file)}: ${ioReason(error)}`);
+    throw new UserError(`cannot read ${shown(file)}: ${ioReason(error)}`);
   }
 }
 
-async function writing<T>(file: string, action: () => Promise<T>): Promise<T> {
-  try {
-    return await action();
-  } catch (error) {
-    throw new UserError(`cannot write ${shown(file)}: ${ioReason(error)}`);
+function hasCode(error: unknown, code: NativeErrorCode): error is Error {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
+/** What the addon rejects with, as an error for the user. */
+function explained(error: unknown, { file, partial }: PackSpec): unknown {
+  if (hasCode(error, 'UPGC_BUSY'))
+    return new UserError(`another process is writing ${shown(path.dirname(file))}`, {
+      notes: ['wait for it to end, or give another --out'],
+    });
+  if (hasCode(error, 'UPGC_NOT_FINITE')) return new UserError(error.message);
+  if (!hasCode(error, 'UPGC_IO')) return error;
+  const { path: where, writing, errno, position, missing, weight } = error as Error & PackIoError;
+  const reason = ioReason(systemError(errno));
+  if (writing) {
+    const kept = existsSync(partial) ? [`what is written is kept: the next run goes on from there`] : [];
+    return new UserError(`cannot write ${shown(file)}: ${reason}`, { notes: kept });
   }
+  const tensor = weight === '' ? '' : `tensor ${JSON.stringify(weight)}: `;
+  if (errno !== 0) return new UserError(`cannot read ${tensor}${shown(where)}: ${reason}`);
+  return new UserError(
+    `cannot read ${tensor}${shown(where)} ends at byte ${position}, expected ${missing} more`,
+    { notes: ['the file changed while it was in use, or its download is incomplete: download it again'] },
+  );
+}
+
+function systemError(errno: number): Error {
+  if (errno === 0) return new Error('');
+  const message = getSystemErrorMap().get(-errno)?.[1] ?? `error ${errno}`;
+  return Object.assign(new Error(message), { code: getSystemErrorName(-errno) });
 }

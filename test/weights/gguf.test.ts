@@ -9,8 +9,8 @@ import { openCheckpoint } from '../../src/weights/checkpoint.js';
 import { ggufCheckpoint } from '../../src/weights/gguf-checkpoint.js';
 import { openGguf, parseGguf, type ByteSource, type GgufFile } from '../../src/weights/gguf.js';
 import { packWeights } from '../../src/weights/pack.js';
-import { readTensor, readTensorBytes } from '../../src/weights/read.js';
-import { unpacking } from '../../src/weights/unpack.js';
+import { readTensorBytes } from '../../src/weights/read.js';
+import { readValues } from '../support/blocks.js';
 import {
   array,
   bool,
@@ -33,6 +33,7 @@ import {
   type GgufToWrite,
   type TensorToWrite,
 } from '../support/gguf.js';
+import { alone, shapeOf } from '../support/packed.js';
 import { renderedError, renderedRejection } from '../support/snapshot.js';
 import { temporaryFolder } from '../support/temporary.js';
 
@@ -82,7 +83,7 @@ describe('tensors', () => {
       if (!entry) throw new Error('no tensor');
       expect(entry.dtype).toBe(type);
       expect(entry.shape).toEqual(shape);
-      expect([...readTensor(entry)]).toEqual(values);
+      expect([...readValues(entry)]).toEqual(values);
       // Raw blocks can be had too.
       expect(Buffer.from(readTensorBytes(entry)).equals(bytes)).toBe(true);
     }
@@ -105,7 +106,7 @@ describe('tensors', () => {
     for (const { name, values } of tensors) {
       const entry = opened.get(name);
       expect((entry?.offset ?? NaN) % alignment).toBe(0);
-      expect(entry && [...readTensor(entry)]).toEqual(values);
+      expect(entry && [...readValues(entry)]).toEqual(values);
     }
     // The same data, described back to front.
     const data = bytes.subarray(opened.get(typeNames[0] ?? '')?.offset);
@@ -130,13 +131,11 @@ describe('tensors', () => {
       // Heads of 6 rows: 0 2 4 1 3 5.
       const expected = [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11].flatMap((i) => rows[i] ?? []);
       const turned = { ...entry, headRows: 6 };
-      expect([...readTensor(turned)]).toEqual(expected);
+      expect([...readValues(turned)]).toEqual(expected);
       const file = path.join(dir, 'weights.bin');
-      const bytes = unpacking(turned).sizeOf(turned.bytes);
-      await packWeights(file, [{ offset: 0, bytes, source: turned }], bytes);
-      expect(readFileSync(file).equals(Buffer.from(unpacking(turned).convert(readTensorBytes(turned))))).toBe(
-        true,
-      );
+      const weight = alone({ tensor: turned }, shapeOf(turned), 'f32');
+      await packWeights(file, [weight], weight.bytes);
+      expect(readFileSync(file).equals(Buffer.from(Float32Array.from(expected).buffer))).toBe(true);
     }
   });
 
@@ -145,13 +144,12 @@ describe('tensors', () => {
     const repeats = 20000;
     const data = Buffer.concat(Array.from({ length: repeats }, () => block.data));
     const { dir, place } = written({ tensors: [{ ...block, shape: [4 * repeats, 256], data }] });
-    const source = openGguf(place).tensors.get('w');
-    if (!source) throw new Error('no tensor');
-    const bytes = 4 * repeats * 256 * 4;
+    const tensor = openGguf(place).tensors.get('w');
+    if (!tensor) throw new Error('no tensor');
     const file = path.join(dir, 'weights.bin');
-    const done: number[] = [];
-    await packWeights(file, [{ offset: 0, bytes, source }], bytes, (so) => done.push(so));
-    expect(done.length).toBeGreaterThan(bytes / 2 ** 24);
+    const weight = alone({ tensor }, shapeOf(tensor), 'f32');
+    const { bufferBytes, threads } = await packWeights(file, [weight], weight.bytes);
+    expect(bufferBytes).toBeLessThan(threads * 4 * 2 ** 20);
     const one = Buffer.from(Float32Array.from(block.values).buffer);
     const packed = readFileSync(file);
     for (let i = 0; i < repeats; i++) {
@@ -708,8 +706,7 @@ function opensOrExplains(bytes: Uint8Array): boolean {
     opened = parseGguf(source);
     for (const { offset, bytes: size } of opened.tensors.values())
       if (offset + size > bytes.length) throw new Error('a tensor beyond the file');
-    const { tensors, tokenizerFiles } = ggufCheckpoint(opened);
-    for (const entry of tensors.values()) unpacking(entry);
+    const { tokenizerFiles } = ggufCheckpoint(opened);
     for (const { read } of tokenizerFiles) JSON.parse(Buffer.from(read()).toString());
   } catch (error) {
     if (!(error instanceof UserError || error instanceof Unsupported)) throw error;

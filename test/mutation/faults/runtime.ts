@@ -76,10 +76,10 @@ export const runtimeFaults: readonly Fault[] = [
     tests: ['test/weights/safetensors.test.ts'],
   },
   {
-    file: 'src/weights/pack.ts',
-    find: 'await write(data, weight.offset + at)',
-    replace: 'await write(data, weight.offset)',
-    what: 'weights larger than the copy buffer are packed over themselves',
+    file: 'native/pack/slices.cc',
+    find: 'weight->offsets[0] + (row * weight->columns + column) * plain.bytes;',
+    replace: 'weight->offsets[0] + row * weight->columns * plain.bytes;',
+    what: 'weights larger than a slice are packed over themselves',
     tests: ['test/weights/pack.test.ts'],
   },
   {
