@@ -42,7 +42,9 @@ export const weight = defineOp({
       const multiple = rowMultiple(packedFormats[dtype]);
       const [, columns = 1, ...others] = shape;
       if (shape.length < 2 || others.length > 0 || columns % multiple !== 0)
-        reject(`${dtype} is for matrices whose rows are a multiple of ${multiple}, not [${shape.join(', ')}]`);
+        reject(
+          `${dtype} is for matrices whose rows are a multiple of ${multiple}, not [${shape.join(', ')}]`,
+        );
     }
     return { dtype, shape };
   },
