@@ -98,12 +98,13 @@ export function matrixRows(site: Site, name: string, node: Node) {
     };
   }
   const { buffer, start, stride, type, open, close } = parameter(site, name, node);
+  const factor = (n: string): string => (n.endsWith(')') ? n : inParentheses(n));
   return {
     dtype,
     buffers: [buffer],
     declared: `device const ${type}*`,
     multiply: 'multiply_rows',
-    row: (n: string): string => sum(buffer, start, times(inParentheses(n), stride)),
+    row: (n: string): string => sum(buffer, start, times(factor(n), stride)),
     element: (row: string, n: string): string => `${open}${row}[${n}]${close}`,
   };
 }

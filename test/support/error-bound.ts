@@ -1,5 +1,5 @@
 import { nameInputs, type Named, type NdArray } from '../../src/ir/define.js';
-import type { Graph, Node } from '../../src/ir/graph.js';
+import { isOp, type Graph, type Node } from '../../src/ir/graph.js';
 import { visibleRows } from '../../src/ir/ops/attention.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
 import { expError, gamma, tanhError, tiny, u } from './rounding.js';
@@ -19,6 +19,10 @@ const attentionBlock = 32;
 /** A value of the device: what it should be, and how far each element may be from that. */
 export interface Approximate extends NdArray {
   readonly error: Float64Array;
+  /**
+   * Of a packed matrix: for each element s·(q − zero) + b, which no device need work out, |s·(q − zero)| + |b|.
+   */
+  readonly terms?: Float64Array | undefined;
 }
 
 type Bound<N extends OpName> = (
@@ -28,7 +32,8 @@ type Bound<N extends OpName> = (
 ) => Float64Array;
 
 const at = (values: Float64Array, index: number): number => values[index] ?? Number.NaN;
-const magnitude = (x: Approximate, index: number): number => Math.abs(at(x.data, index)) + at(x.error, index);
+const magnitude = (x: Approximate, index: number): number =>
+  (x.terms ? at(x.terms, index) : Math.abs(at(x.data, index))) + at(x.error, index);
 
 /** The error of k roundings on a result, or on terms, of the given magnitude. */
 const rounding = (k: number, size: number): number => gamma(k) * size + k * tiny;
@@ -204,16 +209,21 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
   state: exact,
   // Computed in float64, stored in f32.
   rope_table: (_inputs, _attrs, result) => eachElement(result, (_, value) => rounding(1, Math.abs(value))),
-  embed: ({ ids, table }, attrs, { data, shape }) =>
-    ids.error.some((error) => error > 0)
-      ? data.map(() => Infinity)
-      : ops.embed.evaluate({ ids, table: errorsOf(table) }, attrs, shape),
+  embed: ({ ids, table }, attrs, { data, shape }) => {
+    if (ids.error.some((error) => error > 0)) return data.map(() => Infinity);
+    // s·(q − zero) has at most 24 bits: only the sum with b rounds.
+    const error = table.terms ? table.terms.map((size) => rounding(1, size)) : table.error;
+    return ops.embed.evaluate({ ids, table: { shape: table.shape, data: error } }, attrs, shape);
+  },
   linear: ({ x, weight, bias }, _attrs, result) => {
     const k = weight.shape[1] ?? 0;
     const n = result.shape[1] ?? 0;
     return eachElement(result, (index) => {
       const row = index % n;
-      const { error, size } = dot(x, Math.floor(index / n) * k, weight, row * k, k);
+      const { error: moved, size } = dot(x, Math.floor(index / n) * k, weight, row * k, k);
+      // Of a packed row, Σ s·(q − zero)·x + Σ b·x in any order: q is exact, s is a product of few bits and at most 2^16,
+      // so beside those of 2k products and sums there is one rounding more, and what underflows may be multiplied by s.
+      const error = weight.terms ? moved + gamma(2 * k + 1) * size + 2 * k * 2 ** 16 * tiny : moved;
       if (!bias) return error + rounding(k, size);
       return error + at(bias.error, row) + rounding(k + 1, size + magnitude(bias, row));
     });
@@ -379,8 +389,12 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
   },
 };
 
-/** How far each element of each value of a graph may be from `values`, which the interpreter computed. */
-export function errorBounds(graph: Graph, values: ReadonlyMap<Node, NdArray>): Map<Node, Approximate> {
+/** How far each element of each value of a graph may be from `values`, which the interpreter computed; `packed` by weight. */
+export function errorBounds(
+  graph: Graph,
+  values: ReadonlyMap<Node, NdArray>,
+  packed: ReadonlyMap<string, { readonly terms: Float64Array }> = new Map(),
+): Map<Node, Approximate> {
   const found = new Map<Node, Approximate>();
   for (const node of graph.nodes) {
     const value = values.get(node);
@@ -392,7 +406,8 @@ export function errorBounds(graph: Graph, values: ReadonlyMap<Node, NdArray>): M
     });
     // ∞ · 0 is NaN; what follows from an unbounded error is unbounded.
     const error = boundOf(node.op, node.attrs, inputs, value).map((e) => (Number.isNaN(e) ? Infinity : e));
-    found.set(node, { ...value, error });
+    const terms = isOp(node, 'weight') ? packed.get(node.attrs.name)?.terms : undefined;
+    found.set(node, { ...value, error, terms });
   }
   return found;
 }

@@ -6,6 +6,7 @@ import { compile } from '../../src/compiler.js';
 import type { Model } from '../../src/ir/dsl.js';
 import type { Graph } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
+import type { Quantize } from '../../src/ir/policy.js';
 import type { TargetName } from '../../src/passes/target.js';
 import { loadAddon } from '../../src/runtime/addon.js';
 import type { NativeProgram } from '../../src/runtime/native.js';
@@ -14,6 +15,7 @@ import { samplingOf } from '../../src/runtime/sampling.js';
 import { programSpec, Session } from '../../src/runtime/session.js';
 import { compare, errorBounds, type Approximate, type Comparison } from './error-bound.js';
 import { samplingAt, samplingSeed, weightValues, writeCheckpoint } from './random-graph.js';
+import { packedValuesOf, type PackedValues } from './packed.js';
 import { possibleIds } from './sample-bound.js';
 
 /** A model, and the text that every entry point of its build computes on the CPU device. */
@@ -22,21 +24,26 @@ export interface Trial {
   /** Of the model, its weights named as those of random graphs. */
   readonly graph: Graph;
   readonly target: TargetName;
+  readonly quantize?: Quantize;
   readonly tokens: readonly number[];
   readonly chunk: number;
   readonly context: number;
 }
 
-/** What the logits of a text should be, and how far from that the device's may be. */
-export function reference({ graph, context }: Trial, tokens: readonly number[]): Approximate {
+/** What the logits of a text should be, and how far from that the device's may be; `packed` are the build's own values. */
+export function reference(
+  { graph, context }: Trial,
+  tokens: readonly number[],
+  packed: ReadonlyMap<string, PackedValues> = new Map(),
+): Approximate {
   const values = weightValues(graph);
   const bound = { ...graph, dims: { C: context } };
   const step = interpret(bound, {
     inputs: new Map([['tokens', tokens]]),
-    weights: (name) => values.get(name) ?? new Float64Array(),
+    weights: (name) => packed.get(name)?.data ?? values.get(name) ?? new Float64Array(),
   });
   const logits = graph.outputs.get('logits');
-  const result = logits && errorBounds(bound, step.values).get(logits);
+  const result = logits && errorBounds(bound, step.values, packed).get(logits);
   if (!result) throw new Error('the graph has no logits');
   return result;
 }
@@ -128,12 +135,12 @@ class Steps {
 
 /** A folder with a checkpoint for a model, and its build in `build`; removed after `body`. */
 export async function compiled<R>(trial: Trial, body: (build: string) => Promise<R>): Promise<R> {
-  const { model, graph, target, chunk, context } = trial;
+  const { model, graph, target, chunk, context, quantize = 'stored' } = trial;
   const dir = mkdtempSync(path.join(realpathSync(tmpdir()), 'upgc-random-'));
   const [weights, build] = [path.join(dir, 'checkpoint'), path.join(dir, 'build')];
   try {
     writeCheckpoint(weights, graph, weightValues(graph));
-    await compile({ model, weights, out: build, target, chunk, context });
+    await compile({ model, weights, out: build, target, chunk, context, quantize });
     return await body(build);
   } finally {
     rmSync(dir, { recursive: true, force: true });
@@ -152,7 +159,8 @@ export interface Difference {
 /** The first difference in what the session and the entry points compute; the greatest ratio otherwise. */
 export async function difference(build: string, trial: Trial): Promise<Difference> {
   const { tokens, chunk } = trial;
-  const expected = reference(trial, tokens);
+  const packed = packedValuesOf(build);
+  const expected = reference(trial, tokens, packed);
   const possible: number[] = [];
   const [, vocabulary = 1] = expected.shape;
   let ratio = 0;
@@ -173,7 +181,7 @@ export async function difference(build: string, trial: Trial): Promise<Differenc
       const ids: number[] = [];
       for await (const { id } of session.generate(prompt, { ...options, maxTokens: 4 })) ids.push(id);
       const { parameters } = samplingOf(options);
-      const text = reference(trial, [...prompt, ...ids.slice(0, -1)]);
+      const text = reference(trial, [...prompt, ...ids.slice(0, -1)], packed);
       wrong ??= unlikely(text, prompt.length, ids, () => parameters, possible);
     }
     if (wrong !== undefined) return { wrong, ratio, expected, possible };
