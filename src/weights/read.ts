@@ -42,7 +42,9 @@ export function readTensorBytes(entry: TensorEntry): Uint8Array {
  */
 export function readTransposed(entry: TensorEntry): Uint8Array {
   const [rows = 0, columns = 0] = entry.shape;
-  const data = unpacking(entry).convert(readTensorBytes(entry));
+  const stored = entry.columnsFirst ? { ...entry, shape: entry.shape.toReversed() } : entry;
+  const data = unpacking(stored).convert(readTensorBytes(stored));
+  if (entry.columnsFirst) return data;
   const size = data.byteLength / (rows * columns);
   const turned = new Uint8Array(data.byteLength);
   let to = 0;
