@@ -44,9 +44,11 @@ export function quantise(
     const { dtype } = node.type;
     const readers = users.get(node) ?? [];
     if (!readers.every((reader) => readsAsMatrix(reader, node))) return dtype;
-    const stored = checkpoint?.tensors.get(name)?.dtype ?? '';
-    // A transposed matrix has its groups along the wrong axis.
-    const twin = transposed ? undefined : twins.get(stored);
+    const tensor = checkpoint?.tensors.get(name);
+    const stored = tensor?.dtype ?? '';
+    // A matrix that lies the other way round has its groups along the wrong axis.
+    const turned = (transposed ?? false) !== (tensor?.columnsFirst ?? false);
+    const twin = turned ? undefined : twins.get(stored);
     const rule = ruleFor(policy, name, rolesOf(graph, node, readers));
     const wanted = rule?.format ?? 'stored';
     if (wanted === 'stored' || wanted === twin) return twin ?? dtype;

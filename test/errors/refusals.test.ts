@@ -221,14 +221,31 @@ describe('plans', () => {
     const plan = readPlan(dir);
     // 1280 bytes a token, for far more tokens than any machine holds.
     const context = 2 ** 40;
+    const more = (context - plan.context) * 4;
+    // What lies in io after the ids moves on.
+    const moved = <R extends { readonly offset: number }>(region: R): R => ({
+      ...region,
+      offset: region.offset + more,
+    });
+    const { tokens, step, sampling, seed } = plan.inputs;
+    const entries = Object.entries(plan.entries).map(([name, entry]) => [
+      name,
+      { ...entry, outputs: { logits: moved(entry.outputs.logits) } },
+    ]);
     const grown = {
       ...plan,
       context,
-      inputs: { ...plan.inputs, tokens: { ...plan.inputs.tokens, bytes: (context + 1) * 4 } },
+      inputs: {
+        tokens: { ...tokens, bytes: (context + 1) * 4 },
+        step: moved(step),
+        sampling: moved(sampling),
+        seed: moved(seed),
+      },
+      entries: Object.fromEntries(entries) as unknown,
       arenas: {
         ...plan.arenas,
         state: { bytes: context * 1280 },
-        io: { bytes: plan.arenas.io.bytes + (context - plan.context) * 4 },
+        io: { bytes: plan.arenas.io.bytes + more },
       },
       state: plan.state.map((tensor) => ({ ...tensor, shape: [context, ...tensor.shape.slice(1)] })),
     };
