@@ -41,7 +41,7 @@ export function withModelOptions(command: Command): Command {
     )
     .option(
       '--weights <path>',
-      'checkpoint: a folder (config.json, model.safetensors, tokenizer.json) or a GGUF file',
+      'checkpoint: a folder (config.json, model.safetensors, tokenizer.json), a GGUF file, or random:SEED',
     )
     .option('--context <n>', 'most tokens of a text (default: what the model was made for)', wholeNumber(1))
     .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1));
