@@ -43,7 +43,7 @@ export function withModelOptions(command: Command): Command {
     )
     .option(
       '--weights <path>',
-      'checkpoint: a folder (config.json, model.safetensors, tokenizer.json) or a GGUF file',
+      'checkpoint: a folder (config.json, model.safetensors, tokenizer.json), a GGUF file, or random:SEED',
     )
     .option(
       '--quantize <how>',
