@@ -303,6 +303,8 @@ export interface NativeAddon {
   devices(): string[];
   /** Checks the spec, compiles the kernels (or finds them in the cache), allocates the arenas. */
   createProgram(device: string, spec: ProgramSpec): Promise<NativeProgram>;
+  /** The CUDA C++ that the device `cuda` compiles for this spec; needs no GPU. */
+  cudaSource(spec: ProgramSpec): Promise<string>;
   /**
    * Reads Metal compute text, which may be anybody's: the kernels and what they take. Fails with UPGC_COMPILE at text
    * that is not Metal, or that kernels of this device may not contain; errors of types show in `createProgram` only.
