@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { targets, type TargetName } from '../compiler.js';
+import { cacheDtypes, type CacheDType } from '../passes/insert-kv-cache.js';
 
 /** A whole number of at least `least`, as a commander argument parser. */
 export function wholeNumber(least: number): (text: string) => number {
@@ -29,6 +30,7 @@ export interface ModelFlags {
   readonly weights?: string;
   readonly context?: number;
   readonly chunk?: number;
+  readonly kv?: CacheDType;
 }
 
 /** Adds the options of `ModelFlags`. */
@@ -44,7 +46,13 @@ export function withModelOptions(command: Command): Command {
       'checkpoint: a folder (config.json, model.safetensors, tokenizer.json) or a GGUF file',
     )
     .option('--context <n>', 'most tokens of a text (default: what the model was made for)', wholeNumber(1))
-    .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1));
+    .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1))
+    .addOption(
+      new Option(
+        '--kv <type>',
+        'how keys and values are cached (default: f32); f16 halves the cache and rounds them',
+      ).choices(cacheDtypes),
+    );
 }
 
 const byteUnits: ReadonlyMap<string, number> = new Map(

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import Handlebars from 'handlebars';
 import { packageVersion } from '../version.js';
 import { layoutOf } from '../passes/access.js';
-import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
+import type { Entry, Kernel } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
 import { floatLiteral } from './expression.js';
 import type { Argument, Operand } from './arguments.js';
@@ -36,7 +36,7 @@ type Template = (context: Readonly<Record<string, unknown>>) => string;
 
 const templates = new Map<string, Template>();
 
-function template(name: KernelKind | 'kernels'): Template {
+function template(name: string): Template {
   if (templates.size === 0) {
     const handlebars = Handlebars.create();
     for (const file of readdirSync(folder)) {
@@ -87,6 +87,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
     version: packageVersion,
     kernels: texts,
     ulp: floatLiteral(2 ** -23),
+    lanes: target.simdWidth > 1 ? [{}] : [],
     loopHints:
       target.simdWidth === 1
         ? [

@@ -11,7 +11,7 @@ import { writeEmbed, writeElementwise } from './write-elements.js';
 
 /** Everything that a template needs: literals and text, no decisions left. */
 export interface KernelText {
-  readonly template: KernelKind;
+  readonly template: string;
   /** Shape and variant in words, e.g. `matvec_f32_add_64x172`. */
   readonly name: string;
   readonly context: Readonly<Record<string, unknown>>;
@@ -45,7 +45,7 @@ export function writeKernel(kernel: Kernel, entry: Entry, layout: Layout, target
   const token = iteration.rows > 1 ? ['const uint t = group.x;', 'if (t >= step.tokens) return;'] : [];
   const variant = [...(iteration.rows > 1 ? ['tokens'] : []), ...(readsLast(site) ? ['last'] : [])];
   return {
-    template: kernel.kind,
+    template: written.template ?? kernel.kind,
     name: [written.name, ...variant].join('_'),
     context: {
       ...written.context,

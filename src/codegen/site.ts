@@ -33,6 +33,8 @@ export interface Written {
   readonly name: string;
   /** What the template computes, in words; what is fused follows. */
   readonly doc: string;
+  /** That of the kernel's kind by default. */
+  readonly template?: string;
   readonly context: Readonly<Record<string, unknown>>;
   readonly threads: number;
   /** Threadgroups along y; x counts tokens. */

@@ -1,3 +1,5 @@
+import type { CacheDType } from './insert-kv-cache.js';
+
 /** What a build is compiled for: the constants that the templates take. Any device can run any build. */
 export interface Target {
   readonly name: 'metal' | 'cpu';
@@ -18,6 +20,12 @@ export interface Target {
     /** Threadgroups take several blocks of rows each where there would be more than this. */
     readonly mostGroups: number;
   };
+  readonly attention: {
+    /** Simdgroups of a threadgroup, which share its positions out among them. */
+    readonly simdgroups: number;
+  };
+  /** How keys and values are cached where a compilation does not say. */
+  readonly kv: CacheDType;
   /** Contiguous elements a lane takes at a time, each with a partial sum of its own; a power of two. */
   readonly vector: number;
   /** Elements that one threadgroup of an elementwise kernel computes. */
@@ -47,6 +55,8 @@ export const targets = {
     alignment: 256,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
+    attention: { simdgroups: 4 },
+    kv: 'f32',
     vector: 4,
     block: 1024,
     threadgroupBytes: 32768,
@@ -60,6 +70,8 @@ export const targets = {
     alignment: 64,
     matvec: { rows: 4, simdgroups: 1 },
     prepared: { simdgroups: 1, mostGroups: 1 },
+    attention: { simdgroups: 1 },
+    kv: 'f32',
     vector: 16,
     block: 4096,
     threadgroupBytes: 32768,

@@ -6,6 +6,7 @@ import { compile } from '../../src/compiler.js';
 import type { Model } from '../../src/ir/dsl.js';
 import type { Graph } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
+import { insertKvCache, type CacheDType } from '../../src/passes/insert-kv-cache.js';
 import type { TargetName } from '../../src/passes/target.js';
 import { loadAddon } from '../../src/runtime/addon.js';
 import type { NativeProgram } from '../../src/runtime/native.js';
@@ -25,17 +26,24 @@ export interface Trial {
   readonly tokens: readonly number[];
   readonly chunk: number;
   readonly context: number;
+  /** How keys and values are cached; f32 by default. */
+  readonly kv?: CacheDType;
 }
 
 /** What the logits of a text should be, and how far from that the device's may be. */
-export function reference({ graph, context }: Trial, tokens: readonly number[]): Approximate {
+export function reference({ graph, context, kv }: Trial, tokens: readonly number[]): Approximate {
   const values = weightValues(graph);
-  const bound = { ...graph, dims: { C: context } };
+  // The model knows of no cache; what one rounds is seen in a step of all tokens.
+  const cached = insertKvCache(graph, { context, chunk: tokens.length, kv }).entries.get('score');
+  const bound = kv === 'f16' && cached ? cached : { ...graph, dims: { C: context } };
   const step = interpret(bound, {
-    inputs: new Map([['tokens', tokens]]),
+    inputs: new Map([
+      ['tokens', tokens],
+      ['position', [0]],
+    ]),
     weights: (name) => values.get(name) ?? new Float64Array(),
   });
-  const logits = graph.outputs.get('logits');
+  const logits = bound.outputs.get('logits');
   const result = logits && errorBounds(bound, step.values).get(logits);
   if (!result) throw new Error('the graph has no logits');
   return result;
@@ -128,12 +136,12 @@ class Steps {
 
 /** A folder with a checkpoint for a model, and its build in `build`; removed after `body`. */
 export async function compiled<R>(trial: Trial, body: (build: string) => Promise<R>): Promise<R> {
-  const { model, graph, target, chunk, context } = trial;
+  const { model, graph, target, chunk, context, kv } = trial;
   const dir = mkdtempSync(path.join(realpathSync(tmpdir()), 'upgc-random-'));
   const [weights, build] = [path.join(dir, 'checkpoint'), path.join(dir, 'build')];
   try {
     writeCheckpoint(weights, graph, weightValues(graph));
-    await compile({ model, weights, out: build, target, chunk, context });
+    await compile({ model, weights, out: build, target, chunk, context, ...(kv && { kv }) });
     return await body(build);
   } finally {
     rmSync(dir, { recursive: true, force: true });
