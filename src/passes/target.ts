@@ -1,3 +1,5 @@
+import type { CacheDType } from './insert-kv-cache.js';
+
 /** What a build is compiled for: the constants that the templates take. Any device can run any build. */
 export interface Target {
   readonly name: 'metal' | 'cuda' | 'cpu';
@@ -22,6 +24,12 @@ export interface Target {
   };
   /** How the products of one token are split, where that is faster than a simdgroup for every few rows. */
   readonly split?: SplitMachine;
+  readonly attention: {
+    /** Simdgroups of a threadgroup, which share its positions out among them. */
+    readonly simdgroups: number;
+  };
+  /** How keys and values are cached where a compilation does not say. */
+  readonly kv: CacheDType;
   /** Contiguous elements a lane takes at a time, each with a partial sum of its own; a power of two. */
   readonly vector: number;
   /** Elements that one threadgroup of an elementwise kernel computes. */
@@ -61,6 +69,8 @@ export const targets = {
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
+    attention: { simdgroups: 4 },
+    kv: 'f32',
     vector: 4,
     block: 1024,
     threadgroupBytes: 32768,
@@ -75,6 +85,8 @@ export const targets = {
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
+    attention: { simdgroups: 4 },
+    kv: 'f16',
     split: { cores: 132, threads: 640, rowBytes: 64 },
     vector: 4,
     block: 1024,
@@ -90,6 +102,8 @@ export const targets = {
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 1 },
     prepared: { simdgroups: 1, mostGroups: 1 },
+    attention: { simdgroups: 1 },
+    kv: 'f32',
     vector: 16,
     block: 4096,
     threadgroupBytes: 32768,

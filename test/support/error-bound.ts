@@ -1,7 +1,9 @@
 import { nameInputs, type Named, type NdArray } from '../../src/ir/define.js';
 import { isOp, type Graph, type Node } from '../../src/ir/graph.js';
+import { isPackedName } from '../../src/ir/packed.js';
 import { visibleRows } from '../../src/ir/ops/attention.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
+import { rounded, type DType } from '../../src/ir/type.js';
 import { expError, gamma, tanhError, tiny, u } from './rounding.js';
 import { possibleIds } from './sample-bound.js';
 
@@ -13,8 +15,12 @@ import { possibleIds } from './sample-bound.js';
  * so the bounds hold for any number of lanes, partial sums or fused multiply-adds.
  */
 
-/** Attention rescales what it has summed at most once per this many positions. */
-const attentionBlock = 32;
+/**
+ * Attention rescales what it has summed at most once per this many positions; then the sums of lanes, of simdgroups and
+ * of parts of the context as they are added up.
+ */
+const attentionBlock = 16;
+const attentionLevels = 3;
 
 /** A value of the device: what it should be, and how far each element may be from that. */
 export interface Approximate extends NdArray {
@@ -25,10 +31,15 @@ export interface Approximate extends NdArray {
   readonly terms?: Float64Array | undefined;
 }
 
+/** What an op should compute, and what its elements are stored as. */
+interface Result extends NdArray {
+  readonly dtype: DType;
+}
+
 type Bound<N extends OpName> = (
   inputs: Named<OpOf<N>['inputs'], Approximate>,
   attrs: AttrsOf<N>,
-  result: NdArray,
+  result: Result,
 ) => Float64Array;
 
 const at = (values: Float64Array, index: number): number => values[index] ?? Number.NaN;
@@ -262,8 +273,16 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
       );
     });
   },
-  cache_append: ({ cache, x, start }, attrs, { shape }) =>
-    ops.cache_append.evaluate({ cache: errorsOf(cache), x: errorsOf(x), start }, attrs, shape),
+  cache_append: ({ cache, x, start }, attrs, { shape, dtype }) => {
+    const error = ops.cache_append.evaluate({ cache: errorsOf(cache), x: errorsOf(x), start }, attrs, shape);
+    // Rounding keeps the order: what lies between two numbers is rounded to between what they are rounded to.
+    const exact = ops.cache_append.evaluate({ cache, x, start }, attrs, shape);
+    return error.map((off, i) => {
+      const value = at(exact, i);
+      const [low, middle, high] = [value - off, value, value + off].map((edge) => rounded(edge, dtype));
+      return Math.max((high ?? NaN) - (middle ?? NaN), (middle ?? NaN) - (low ?? NaN));
+    });
+  },
   attention: ({ q, k, v, start }, { scale, softcap, ...sight }, result) => {
     const [tokens = 0, heads = 0, width = 0] = result.shape;
     const [keys = 0, groups = 1] = k.shape;
@@ -298,7 +317,7 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
         const { weights, relative, drift } = softmaxWeights(
           scores.map(({ score }) => score),
           scores.map(({ error }) => error),
-          Math.ceil(seen / attentionBlock),
+          Math.ceil(seen / attentionBlock) + attentionLevels,
         );
         // The weighted sum: one product and seen − 1 sums; the total: seen − 1 sums; then their quotient.
         const sums = ((1 + gamma(seen)) * (1 + u)) / (1 - gamma(seen)) - 1;
@@ -405,7 +424,10 @@ export function errorBounds(
       return known;
     });
     // ∞ · 0 is NaN; what follows from an unbounded error is unbounded.
-    const error = boundOf(node.op, node.attrs, inputs, value).map((e) => (Number.isNaN(e) ? Infinity : e));
+    const error = boundOf(node.op, node.attrs, inputs, {
+      ...value,
+      dtype: isPackedName(node.type.dtype) ? 'f32' : node.type.dtype,
+    }).map((e) => (Number.isNaN(e) ? Infinity : e));
     const terms = isOp(node, 'weight') ? packed.get(node.attrs.name)?.terms : undefined;
     found.set(node, { ...value, error, terms });
   }
@@ -416,13 +438,13 @@ function boundOf<N extends OpName>(
   op: N,
   attrs: AttrsOf<N>,
   inputs: readonly Approximate[],
-  result: NdArray,
+  result: Result,
 ): Float64Array {
   // The compiler cannot see that the members of the table and of the registry agree on N.
   const bound = bounds[op] as (
     inputs: Record<string, Approximate>,
     attrs: AttrsOf<N>,
-    result: NdArray,
+    result: Result,
   ) => Float64Array;
   return bound(nameInputs(ops[op].inputs, inputs), attrs, result);
 }

@@ -7,6 +7,7 @@ import type { Model } from '../../src/ir/dsl.js';
 import type { Graph } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
 import type { Quantize } from '../../src/ir/policy.js';
+import { insertKvCache, type CacheDType } from '../../src/passes/insert-kv-cache.js';
 import type { TargetName } from '../../src/passes/target.js';
 import { loadAddon } from '../../src/runtime/addon.js';
 import type { NativeProgram } from '../../src/runtime/native.js';
@@ -28,21 +29,28 @@ export interface Trial {
   readonly tokens: readonly number[];
   readonly chunk: number;
   readonly context: number;
+  /** How keys and values are cached; f32 by default. */
+  readonly kv?: CacheDType;
 }
 
 /** What the logits of a text should be, and how far from that the device's may be; `packed` are the build's own values. */
 export function reference(
-  { graph, context }: Trial,
+  { graph, context, kv }: Trial,
   tokens: readonly number[],
   packed: ReadonlyMap<string, PackedValues> = new Map(),
 ): Approximate {
   const values = weightValues(graph);
-  const bound = { ...graph, dims: { C: context } };
+  // The model knows of no cache; what one rounds is seen in a step of all tokens.
+  const cached = insertKvCache(graph, { context, chunk: tokens.length, kv }).entries.get('score');
+  const bound = kv === 'f16' && cached ? cached : { ...graph, dims: { C: context } };
   const step = interpret(bound, {
-    inputs: new Map([['tokens', tokens]]),
+    inputs: new Map([
+      ['tokens', tokens],
+      ['position', [0]],
+    ]),
     weights: (name) => packed.get(name)?.data ?? values.get(name) ?? new Float64Array(),
   });
-  const logits = graph.outputs.get('logits');
+  const logits = bound.outputs.get('logits');
   const result = logits && errorBounds(bound, step.values, packed).get(logits);
   if (!result) throw new Error('the graph has no logits');
   return result;
@@ -135,12 +143,12 @@ class Steps {
 
 /** A folder with a checkpoint for a model, and its build in `build`; removed after `body`. */
 export async function compiled<R>(trial: Trial, body: (build: string) => Promise<R>): Promise<R> {
-  const { model, graph, target, chunk, context, quantize = 'stored' } = trial;
+  const { model, graph, target, chunk, context, kv, quantize = 'stored' } = trial;
   const dir = mkdtempSync(path.join(realpathSync(tmpdir()), 'upgc-random-'));
   const [weights, build] = [path.join(dir, 'checkpoint'), path.join(dir, 'build')];
   try {
     writeCheckpoint(weights, graph, weightValues(graph));
-    await compile({ model, weights, out: build, target, chunk, context, quantize });
+    await compile({ model, weights, out: build, target, chunk, context, quantize, ...(kv && { kv }) });
     return await body(build);
   } finally {
     rmSync(dir, { recursive: true, force: true });

@@ -9,7 +9,7 @@ import { randomLike, randomSeed } from '../../src/weights/random.js';
 import { openSafetensors } from '../../src/weights/safetensors.js';
 import type { TensorEntry } from '../../src/weights/stored.js';
 import { readValues } from '../support/blocks.js';
-import type { typeNumbers} from '../support/gguf.js';
+import type { typeNumbers } from '../support/gguf.js';
 import { ggufBytes, randomTensor, type Draw } from '../support/gguf.js';
 import { alignment, alone, packedValues, shapeOf } from '../support/packed.js';
 import { writeSafetensors } from '../support/safetensors.js';
