@@ -16,7 +16,7 @@ import { samplingOf } from '../../src/runtime/sampling.js';
 import { programSpec, Session } from '../../src/runtime/session.js';
 import { compare, errorBounds, type Approximate, type Comparison } from './error-bound.js';
 import { samplingAt, samplingSeed, weightValues, writeCheckpoint } from './random-graph.js';
-import { packedValuesOf, type PackedValues } from './packed-build.js';
+import { packedValuesOf, type PackedValues } from './packed.js';
 import { possibleIds } from './sample-bound.js';
 
 /** A model, and the text that every entry point of its build computes on the CPU device. */
