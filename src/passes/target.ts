@@ -7,6 +7,8 @@ export interface Target {
   readonly simdWidth: 1 | 32;
   /** Most threads of a threadgroup in kernels that work on a whole row. */
   readonly rowThreads: number;
+  /** Most threads of the threadgroup that alone scans a vocabulary. */
+  readonly scanThreads: number;
   /** Every buffer starts at a multiple of this many bytes. */
   readonly alignment: number;
   /** Rows of packed matrices that are interleaved; the templates read rows one by one so far. */
@@ -65,6 +67,7 @@ export const targets = {
     name: 'metal',
     simdWidth: 32,
     rowThreads: 256,
+    scanThreads: 1024,
     alignment: 256,
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
@@ -98,6 +101,7 @@ export const targets = {
     name: 'cpu',
     simdWidth: 1,
     rowThreads: 1,
+    scanThreads: 1,
     alignment: 64,
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 1 },

@@ -603,8 +603,9 @@ kernel void sample_512(
     const float temperature = sampling[0];
     const uint next = step.position + step.tokens;
     float most = -INFINITY;
-    for (uint i = thread_index; i < 512; i += 256) most = metal::max(most, row[i]);
-    const float greatest = threadgroup_max<8>(most, scratch, lane, simdgroup);
+    if (temperature > 0.0f)
+        for (uint i = thread_index; i < 512; i += 512) most = metal::max(most, row[i]);
+    const float greatest = threadgroup_max<16>(most, scratch, lane, simdgroup);
     // Candidates are the elements with keys of at least `least` that are not below `lowest`.
     uint least = 0;
     float lowest = -INFINITY;
@@ -618,25 +619,25 @@ kernel void sample_512(
             while (least < high) {
                 const uint middle = high - (high - least) / 2;
                 float own = 0.0f;
-                for (uint i = thread_index; i < 512; i += 256)
+                for (uint i = thread_index; i < 512; i += 512)
                     if (order_key(row[i]) >= middle) own += 1.0f;
-                if (threadgroup_sum<8>(own, scratch, lane, simdgroup) >= top_k) least = middle;
+                if (threadgroup_sum<16>(own, scratch, lane, simdgroup) >= top_k) least = middle;
                 else high = middle - 1;
             }
         }
         if (top_p < 1.0f) {
             float own = 0.0f;
-            for (uint i = thread_index; i < 512; i += 256)
+            for (uint i = thread_index; i < 512; i += 512)
                 if (order_key(row[i]) >= least) own += metal::exp((row[i] - greatest) / temperature);
-            const float enough = top_p * threadgroup_sum<8>(own, scratch, lane, simdgroup);
+            const float enough = top_p * threadgroup_sum<16>(own, scratch, lane, simdgroup);
             // The least key above which there is not enough.
             uint high = order_key(greatest);
             while (least < high) {
                 const uint middle = least + (high - least) / 2;
                 own = 0.0f;
-                for (uint i = thread_index; i < 512; i += 256)
+                for (uint i = thread_index; i < 512; i += 512)
                     if (order_key(row[i]) > middle) own += metal::exp((row[i] - greatest) / temperature);
-                if (threadgroup_sum<8>(own, scratch, lane, simdgroup) < enough) high = middle;
+                if (threadgroup_sum<16>(own, scratch, lane, simdgroup) < enough) high = middle;
                 else least = middle + 1;
             }
         }
@@ -644,7 +645,7 @@ kernel void sample_512(
     }
     float best = -INFINITY;
     uint index = 512;
-    for (uint i = thread_index; i < 512; i += 256) {
+    for (uint i = thread_index; i < 512; i += 512) {
         if (order_key(row[i]) < least || row[i] < lowest) continue;
         const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
         if (row[i] + noise > best) {
@@ -652,9 +653,9 @@ kernel void sample_512(
             index = i;
         }
     }
-    const float highest = threadgroup_max<8>(best, scratch, lane, simdgroup);
+    const float highest = threadgroup_max<16>(best, scratch, lane, simdgroup);
     // The lowest of equals; ids are exact as floats.
-    const uint winner = uint(-threadgroup_max<8>(best == highest ? -float(index) : -512.0f, scratch, lane, simdgroup));
+    const uint winner = uint(-threadgroup_max<16>(best == highest ? -float(index) : -512.0f, scratch, lane, simdgroup));
     if (thread_index == 0) {
         ids[next] = int(winner % 512);
         step.position = next;
