@@ -84,6 +84,7 @@ export const targets = {
     name: 'cuda',
     simdWidth: 32,
     rowThreads: 256,
+    scanThreads: 1024,
     alignment: 256,
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
