@@ -12,6 +12,7 @@ import { makePlan } from './codegen/plan.js';
 import type { Entry, Kernel } from './passes/entry.js';
 import { checkStage, runPasses, type OnStage } from './passes/pipeline.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
+import { bestDevice } from './runtime/addon.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
 import { modelFileOf } from './architectures.js';
 import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
@@ -124,8 +125,7 @@ function chooseModel(given: string | Model | undefined, checkpoint: Checkpoint |
 }
 
 function chooseTarget(name: string): Target {
-  // The embedded CPU device is the only one there is so far.
-  const chosen = name === 'auto' ? 'cpu' : name;
+  const chosen = name === 'auto' ? bestDevice() : name;
   if (Object.hasOwn(targets, chosen)) return targets[chosen as TargetName];
   throw new UserError(`there is no target '${name}'`, {
     notes: [`targets: auto, ${Object.keys(targets).join(', ')}`],

@@ -19,11 +19,18 @@ using cuda::driver;
 // Two of these carry files to the GPU: while one travels, the other is filled.
 constexpr size_t staging_bytes = size_t{16} << 20;
 constexpr size_t shown_kernels = 4;
-// What a kernel gets without asking.
-constexpr uint64_t plain_shared_bytes = 48 * 1024;
 
-/// The process's context on the first GPU: what all its programs share, and what the failure of a kernel takes down.
-/// Programs made after that get a new one.
+/// Whether a kernel of this process has failed: CUDA then answers everything with that error until the process ends, new
+/// contexts included.
+std::atomic<bool> broken{false};
+
+void check_unbroken() {
+  if (broken)
+    throw Error(code::kernel, "a kernel has failed on the GPU, and CUDA does nothing more in this process: close the "
+                              "programs of this device, and start the process again or use another device");
+}
+
+/// The process's context on the first GPU, which all its programs share. The last one closes it.
 class Context {
  public:
   static std::shared_ptr<Context> current() {
@@ -31,7 +38,7 @@ class Context {
     static std::weak_ptr<Context> shared;
     const std::lock_guard<std::mutex> lock(mutex);
     std::shared_ptr<Context> context = shared.lock();
-    if (context == nullptr || context->broken) shared = context = std::make_shared<Context>();
+    if (context == nullptr) shared = context = std::make_shared<Context>();
     return context;
   }
 
@@ -67,8 +74,6 @@ class Context {
 
   /// 10 times the compute capability.
   int capability = 0;
-  /// Whether a kernel has failed: CUDA then refuses everything else in the context.
-  std::atomic<bool> broken{false};
 
  private:
   cuda::Context context_ = nullptr;
@@ -124,7 +129,7 @@ class CudaProgram : public Program {
       const Context::Use use(*context_);
       release();
     } catch (const Error&) {
-      // A broken context cannot be used; it frees everything when its last program closes.
+      // CUDA frees everything when the process ends.
     }
   }
 
@@ -170,15 +175,14 @@ class CudaProgram : public Program {
   };
 
   const Context& check_alive() const {
-    if (context_->broken)
-      throw Error(code::kernel, "a kernel has failed on the GPU: close this program, and open it again");
+    check_unbroken();
     return *context_;
   }
 
   /// After an error of a kernel, CUDA gives the same error for everything.
   void check(cuda::Result result, const std::string& what) {
     if (result == cuda::success) return;
-    context_->broken = true;
+    broken = true;
     driver().check(result, code::kernel, what);
   }
 
@@ -188,11 +192,6 @@ class CudaProgram : public Program {
       cuda::Function& function = functions_.emplace_back();
       driver().check(driver().module_function(&function, module_, cuda_name(kernel).c_str()), code::compile,
                      concat("the compiled kernels have no ", kernel.name));
-      if (kernel.threadgroup_bytes() > plain_shared_bytes)
-        driver().check(driver().function_set_attribute(function, cuda::function_max_dynamic_shared,
-                                                       int(kernel.threadgroup_bytes())),
-                       code::bad_plan, concat("kernel ", kernel.name, ": threadgroup memory of ",
-                                              kernel.threadgroup_bytes(), " bytes"));
     }
   }
 
@@ -273,12 +272,12 @@ class CudaProgram : public Program {
       const std::string& name = spec.kernels[dispatch.kernel].name;
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
     }
-    if (names.size() == 1) return concat("kernel ", names[0], " failed on the GPU; close this program");
+    if (names.size() == 1) return concat("kernel ", names[0], " failed on the GPU");
     std::string list;
     for (size_t i = 0; i < std::min(names.size(), shown_kernels); i++) list += concat(i == 0 ? "" : ", ", names[i]);
     if (names.size() > shown_kernels) list += concat(" and ", names.size() - shown_kernels, " more");
     return concat("entry ", entry.name, " failed on the GPU in one of its kernels (", list,
-                  "); close this program, and run the build on the CPU device with --sanitize to find the place");
+                  "); a run on the CPU device with --sanitize finds the place");
   }
 
   /// With the context in use. Errors do not matter any more.
@@ -309,6 +308,7 @@ class CudaProgram : public Program {
 }  // namespace
 
 bool CudaDevice::present() const {
+  if (broken) return false;
   try {
     driver();
     cuda::nvrtc(cuda::environment());
@@ -320,6 +320,7 @@ bool CudaDevice::present() const {
 
 std::unique_ptr<Program> CudaDevice::create(const ProgramSpec& spec) const {
   driver();
+  check_unbroken();
   return std::make_unique<CudaProgram>(spec);
 }
 

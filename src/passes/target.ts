@@ -1,6 +1,6 @@
 /** What a build is compiled for: the constants that the templates take. Any device can run any build. */
 export interface Target {
-  readonly name: 'metal' | 'cpu';
+  readonly name: 'metal' | 'cuda' | 'cpu';
   /** Lanes of a simdgroup that the kernels stride by. */
   readonly simdWidth: 1 | 32;
   /** Most threads of a threadgroup in kernels that work on a whole row. */
@@ -52,6 +52,20 @@ export const targets = {
     threadgroupBytes: 32768,
     // An M4 Max: a dependent dispatch costs 1.3 to 5.2 µs; 40 cores with 8 threadgroups of 256 threads; 16 Tflop/s; 546 GB/s.
     cost: { dispatch: 2, threadgroups: 320, flops: 50_000, bytes: 500_000 },
+  },
+  // As for metal: the same kernels fit both well enough until they are tuned for each.
+  cuda: {
+    name: 'cuda',
+    simdWidth: 32,
+    rowThreads: 256,
+    alignment: 256,
+    matvec: { rows: 4, simdgroups: 2 },
+    prepared: { simdgroups: 8, mostGroups: 512 },
+    vector: 4,
+    block: 1024,
+    threadgroupBytes: 32768,
+    // An H100: 1 µs between the kernels of a graph; 132 multiprocessors with 8 threadgroups of 256 threads; 60 Tflop/s; 3.2 TB/s.
+    cost: { dispatch: 1, threadgroups: 1056, flops: 57_000, bytes: 3_200_000 },
   },
   cpu: {
     name: 'cpu',

@@ -108,7 +108,7 @@ const planObject = z.strictObject({
     bosToken: z.int().nonnegative().nullable(),
     eosTokens: z.array(z.int().nonnegative()),
   }),
-  target: z.enum(['metal', 'cpu']),
+  target: z.enum(['metal', 'cuda', 'cpu']),
   simdWidth: z.union([z.literal(1), z.literal(32)]),
   /** Most tokens of a text. */
   context: count,
