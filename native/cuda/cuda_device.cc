@@ -19,6 +19,8 @@ using cuda::driver;
 // Two of these carry files to the GPU: while one travels, the other is filled.
 constexpr size_t staging_bytes = size_t{16} << 20;
 constexpr size_t shown_kernels = 4;
+// GPUs from this compute capability on can launch a kernel while the one before it runs.
+constexpr int first_to_overlap = 90;
 
 /// Whether a kernel of this process has failed: CUDA then answers everything with that error until the process ends, new
 /// contexts included.
@@ -216,7 +218,8 @@ class CudaProgram : public Program {
       staging[turn % 2].send(to + at, file.data() + at, std::min<uint64_t>(part, arena.bytes - at), stream_);
   }
 
-  /// The dispatches of an entry as a graph, one after another.
+  /// The dispatches of an entry as a graph, one after another. From the second on each may be launched while the one
+  /// before still runs, and waits for its end by itself (native/msl/cuda/entry.h): that hides the launch.
   void record(const ProgramSpec& spec, const Entry& entry) {
     RecordedEntry& recorded = entries_.emplace_back();
     recorded = {nullptr, entry.dispatches.size(), described(spec, entry)};
@@ -226,8 +229,9 @@ class CudaProgram : public Program {
     cuda::Result result = cuda::success;
     const Dispatch* last = nullptr;
     for (const Dispatch& dispatch : entry.dispatches) {
+      result = launch(spec, dispatch, last != nullptr);
       last = &dispatch;
-      if (result = launch(spec, dispatch); result != cuda::success) break;
+      if (result != cuda::success) break;
     }
     cuda::Graph graph = nullptr;
     const cuda::Result ended = driver().stream_end_capture(stream_, &graph);
@@ -238,7 +242,7 @@ class CudaProgram : public Program {
     Context::check(made, failed);
   }
 
-  cuda::Result launch(const ProgramSpec& spec, const Dispatch& dispatch) {
+  cuda::Result launch(const ProgramSpec& spec, const Dispatch& dispatch, bool follows) {
     const Kernel& kernel = spec.kernels[dispatch.kernel];
     std::vector<cuda::DevicePointer> buffers;
     for (const Binding& binding : dispatch.bindings) buffers.push_back(arenas_[binding.arena] + binding.offset);
@@ -252,12 +256,14 @@ class CudaProgram : public Program {
     for (cuda::DevicePointer& buffer : buffers) arguments.push_back(&buffer);
     arguments.push_back(grid);
     arguments.push_back(grid_threads);
+    cuda::LaunchAttribute early = {cuda::programmatic_serialization, 0, 1, {}};
+    const bool overlaps = follows && context_->capability >= first_to_overlap;
     cuda::LaunchConfig config = {{grid[0], grid[1], grid[2]},
                                  {unsigned(kernel.thread_count()), 1, 1},
                                  unsigned(kernel.threadgroup_bytes()),
                                  stream_,
-                                 nullptr,
-                                 0};
+                                 &early,
+                                 overlaps ? 1u : 0u};
     if (is_flat(spec, dispatch.kernel)) {
       config.grid[0] = unsigned(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]);
       config.grid[1] = config.grid[2] = 1;

@@ -28,13 +28,24 @@ constexpr unsigned stream_non_blocking = 1;
 constexpr unsigned event_disable_timing = 2;
 constexpr int capture_thread_local = 1;
 
+constexpr int programmatic_serialization = 6;
+
+/// CUlaunchAttribute: an id, and from byte 8 on a value of 64 bytes.
+struct LaunchAttribute {
+  int id;
+  int padding;
+  int allowed;
+  int rest[15];
+};
+static_assert(sizeof(LaunchAttribute) == 72);
+
 /// CUlaunchConfig.
 struct LaunchConfig {
   unsigned grid[3];
   unsigned block[3];
   unsigned shared_bytes;
   Stream stream;
-  void* attributes;
+  LaunchAttribute* attributes;
   unsigned attribute_count;
 };
 static_assert(sizeof(LaunchConfig) == 56);
