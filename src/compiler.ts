@@ -16,6 +16,7 @@ import { cacheDtypes, type CacheDType } from './passes/insert-kv-cache.js';
 import { checkStage, runPasses, type OnStage } from './passes/pipeline.js';
 import { bytesOf } from './passes/size.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
+import { bestDevice } from './runtime/addon.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
 import { modelFileOf } from './architectures.js';
 import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
@@ -158,8 +159,7 @@ function chooseModel(given: string | Model | undefined, checkpoint: Checkpoint |
 }
 
 function chooseTarget(name: string): Target {
-  // The embedded CPU device is the only one there is so far.
-  const chosen = name === 'auto' ? 'cpu' : name;
+  const chosen = name === 'auto' ? bestDevice() : name;
   if (Object.hasOwn(targets, chosen)) return targets[chosen as TargetName];
   throw new UserError(`there is no target '${name}'`, {
     notes: [`targets: auto, ${Object.keys(targets).join(', ')}`],

@@ -19,11 +19,20 @@ using cuda::driver;
 // Two of these carry files to the GPU: while one travels, the other is filled.
 constexpr size_t staging_bytes = size_t{16} << 20;
 constexpr size_t shown_kernels = 4;
-// What a kernel gets without asking.
-constexpr uint64_t plain_shared_bytes = 48 * 1024;
+// GPUs from this compute capability on can launch a kernel while the one before it runs.
+constexpr int first_to_overlap = 90;
 
-/// The process's context on the first GPU: what all its programs share, and what the failure of a kernel takes down.
-/// Programs made after that get a new one.
+/// Whether a kernel of this process has failed: CUDA then answers everything with that error until the process ends, new
+/// contexts included.
+std::atomic<bool> broken{false};
+
+void check_unbroken() {
+  if (broken)
+    throw Error(code::kernel, "a kernel has failed on the GPU, and CUDA does nothing more in this process: close the "
+                              "programs of this device, and start the process again or use another device");
+}
+
+/// The process's context on the first GPU, which all its programs share. The last one closes it.
 class Context {
  public:
   static std::shared_ptr<Context> current() {
@@ -31,7 +40,7 @@ class Context {
     static std::weak_ptr<Context> shared;
     const std::lock_guard<std::mutex> lock(mutex);
     std::shared_ptr<Context> context = shared.lock();
-    if (context == nullptr || context->broken) shared = context = std::make_shared<Context>();
+    if (context == nullptr) shared = context = std::make_shared<Context>();
     return context;
   }
 
@@ -67,8 +76,6 @@ class Context {
 
   /// 10 times the compute capability.
   int capability = 0;
-  /// Whether a kernel has failed: CUDA then refuses everything else in the context.
-  std::atomic<bool> broken{false};
 
  private:
   cuda::Context context_ = nullptr;
@@ -124,7 +131,7 @@ class CudaProgram : public Program {
       const Context::Use use(*context_);
       release();
     } catch (const Error&) {
-      // A broken context cannot be used; it frees everything when its last program closes.
+      // CUDA frees everything when the process ends.
     }
   }
 
@@ -170,15 +177,14 @@ class CudaProgram : public Program {
   };
 
   const Context& check_alive() const {
-    if (context_->broken)
-      throw Error(code::kernel, "a kernel has failed on the GPU: close this program, and open it again");
+    check_unbroken();
     return *context_;
   }
 
   /// After an error of a kernel, CUDA gives the same error for everything.
   void check(cuda::Result result, const std::string& what) {
     if (result == cuda::success) return;
-    context_->broken = true;
+    broken = true;
     driver().check(result, code::kernel, what);
   }
 
@@ -188,11 +194,6 @@ class CudaProgram : public Program {
       cuda::Function& function = functions_.emplace_back();
       driver().check(driver().module_function(&function, module_, cuda_name(kernel).c_str()), code::compile,
                      concat("the compiled kernels have no ", kernel.name));
-      if (kernel.threadgroup_bytes() > plain_shared_bytes)
-        driver().check(driver().function_set_attribute(function, cuda::function_max_dynamic_shared,
-                                                       int(kernel.threadgroup_bytes())),
-                       code::bad_plan, concat("kernel ", kernel.name, ": threadgroup memory of ",
-                                              kernel.threadgroup_bytes(), " bytes"));
     }
   }
 
@@ -217,7 +218,8 @@ class CudaProgram : public Program {
       staging[turn % 2].send(to + at, file.data() + at, std::min<uint64_t>(part, arena.bytes - at), stream_);
   }
 
-  /// The dispatches of an entry as a graph, one after another.
+  /// The dispatches of an entry as a graph, one after another. From the second on each may be launched while the one
+  /// before still runs, and waits for its end by itself (native/msl/cuda/entry.h): that hides the launch.
   void record(const ProgramSpec& spec, const Entry& entry) {
     RecordedEntry& recorded = entries_.emplace_back();
     recorded = {nullptr, entry.dispatches.size(), described(spec, entry)};
@@ -227,8 +229,9 @@ class CudaProgram : public Program {
     cuda::Result result = cuda::success;
     const Dispatch* last = nullptr;
     for (const Dispatch& dispatch : entry.dispatches) {
+      result = launch(spec, dispatch, last != nullptr);
       last = &dispatch;
-      if (result = launch(spec, dispatch); result != cuda::success) break;
+      if (result != cuda::success) break;
     }
     cuda::Graph graph = nullptr;
     const cuda::Result ended = driver().stream_end_capture(stream_, &graph);
@@ -239,7 +242,7 @@ class CudaProgram : public Program {
     Context::check(made, failed);
   }
 
-  cuda::Result launch(const ProgramSpec& spec, const Dispatch& dispatch) {
+  cuda::Result launch(const ProgramSpec& spec, const Dispatch& dispatch, bool follows) {
     const Kernel& kernel = spec.kernels[dispatch.kernel];
     std::vector<cuda::DevicePointer> buffers;
     for (const Binding& binding : dispatch.bindings) buffers.push_back(arenas_[binding.arena] + binding.offset);
@@ -253,12 +256,14 @@ class CudaProgram : public Program {
     for (cuda::DevicePointer& buffer : buffers) arguments.push_back(&buffer);
     arguments.push_back(grid);
     arguments.push_back(grid_threads);
+    cuda::LaunchAttribute early = {cuda::programmatic_serialization, 0, 1, {}};
+    const bool overlaps = follows && context_->capability >= first_to_overlap;
     cuda::LaunchConfig config = {{grid[0], grid[1], grid[2]},
                                  {unsigned(kernel.thread_count()), 1, 1},
                                  unsigned(kernel.threadgroup_bytes()),
                                  stream_,
-                                 nullptr,
-                                 0};
+                                 &early,
+                                 overlaps ? 1u : 0u};
     if (is_flat(spec, dispatch.kernel)) {
       config.grid[0] = unsigned(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]);
       config.grid[1] = config.grid[2] = 1;
@@ -273,12 +278,12 @@ class CudaProgram : public Program {
       const std::string& name = spec.kernels[dispatch.kernel].name;
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
     }
-    if (names.size() == 1) return concat("kernel ", names[0], " failed on the GPU; close this program");
+    if (names.size() == 1) return concat("kernel ", names[0], " failed on the GPU");
     std::string list;
     for (size_t i = 0; i < std::min(names.size(), shown_kernels); i++) list += concat(i == 0 ? "" : ", ", names[i]);
     if (names.size() > shown_kernels) list += concat(" and ", names.size() - shown_kernels, " more");
     return concat("entry ", entry.name, " failed on the GPU in one of its kernels (", list,
-                  "); close this program, and run the build on the CPU device with --sanitize to find the place");
+                  "); a run on the CPU device with --sanitize finds the place");
   }
 
   /// With the context in use. Errors do not matter any more.
@@ -309,6 +314,7 @@ class CudaProgram : public Program {
 }  // namespace
 
 bool CudaDevice::present() const {
+  if (broken) return false;
   try {
     driver();
     cuda::nvrtc(cuda::environment());
@@ -320,6 +326,7 @@ bool CudaDevice::present() const {
 
 std::unique_ptr<Program> CudaDevice::create(const ProgramSpec& spec) const {
   driver();
+  check_unbroken();
   return std::make_unique<CudaProgram>(spec);
 }
 

@@ -24,10 +24,20 @@ constexpr Result success = 0;
 constexpr Result out_of_memory = 2;
 constexpr int attribute_major = 75;
 constexpr int attribute_minor = 76;
-constexpr int function_max_dynamic_shared = 8;
 constexpr unsigned stream_non_blocking = 1;
 constexpr unsigned event_disable_timing = 2;
 constexpr int capture_thread_local = 1;
+
+constexpr int programmatic_serialization = 6;
+
+/// CUlaunchAttribute: an id, and from byte 8 on a value of 64 bytes.
+struct LaunchAttribute {
+  int id;
+  int padding;
+  int allowed;
+  int rest[15];
+};
+static_assert(sizeof(LaunchAttribute) == 72);
 
 /// CUlaunchConfig.
 struct LaunchConfig {
@@ -35,7 +45,7 @@ struct LaunchConfig {
   unsigned block[3];
   unsigned shared_bytes;
   Stream stream;
-  void* attributes;
+  LaunchAttribute* attributes;
   unsigned attribute_count;
 };
 static_assert(sizeof(LaunchConfig) == 56);
@@ -75,7 +85,6 @@ static_assert(sizeof(LaunchConfig) == 56);
   M(module_load, "cuModuleLoadData", (Module*, const void* image))                                 \
   M(module_unload, "cuModuleUnload", (Module))                                                     \
   M(module_function, "cuModuleGetFunction", (Function*, Module, const char* name))                 \
-  M(function_set_attribute, "cuFuncSetAttribute", (Function, int attribute, int value))            \
   M(launch, "cuLaunchKernelEx", (const LaunchConfig*, Function, void** arguments, void** extra))
 
 using Program = struct ProgramObject*;

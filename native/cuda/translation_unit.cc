@@ -8,11 +8,11 @@
 #include "../language/library_use.h"
 #include "../language/lower.h"
 #include "../language/preprocess.h"
+#include "../language/reflect.h"
 
 namespace upgc {
 namespace {
 
-constexpr uint64_t max_threadgroups_x = (uint64_t{1} << 31) - 1;
 constexpr uint64_t max_threadgroups_yz = 65535;
 constexpr uint64_t warp = 32;
 
@@ -35,14 +35,24 @@ bool has_edges(const ProgramSpec& spec, size_t kernel) {
   return result;
 }
 
-void check_grids(const ProgramSpec& spec, size_t kernel) {
-  each_dispatch(spec, kernel, [&](const Dispatch& dispatch) {
-    const auto& [x, y, z] = dispatch.grid;
-    // check_program has limited each to below 2^32; of three such numbers the product may overflow.
-    if (x > max_threadgroups_x || y > max_threadgroups_x || z > max_threadgroups_x || y * z > max_threadgroups_x || x * (y * z) > max_threadgroups_x)
-      throw Error(code::bad_plan, concat("kernel ", spec.kernels[kernel].name, ": a grid of ", x, " x ", y, " x ", z,
-                                         " threadgroups is more than the CUDA device takes, 2^31 - 1"));
-  });
+/// A store to a file's copy on the GPU would do no harm, but what is a file on one device is one on all.
+void check_files(const ProgramSpec& spec, const Reflection& reflection) {
+  for (const Entry& entry : spec.entries)
+    for (size_t d = 0; d < entry.dispatches.size(); d++) {
+      const Dispatch& dispatch = entry.dispatches[d];
+      const std::string& name = spec.kernels[dispatch.kernel].name;
+      for (const KernelReflection& kernel : reflection.kernels) {
+        if (kernel.name != name) continue;
+        size_t b = 0;
+        for (const KernelParameter& parameter : kernel.parameters) {
+          if (parameter.kind != "buffer" || b == dispatch.bindings.size()) continue;
+          const Arena& arena = spec.arenas[dispatch.bindings[b++].arena];
+          if (parameter.written && arena.file)
+            throw Error(code::bad_plan, concat("entry ", entry.name, ", dispatch ", d, " (", name, "): binding ", b - 1,
+                                               " is not const, but arena ", arena.name, " is a read-only file"));
+        }
+      }
+    }
 }
 
 std::string extent(const char* name) { return concat("const upgc::Extent ", name); }
@@ -67,9 +77,9 @@ std::string cuda_translation_unit(const ProgramSpec& spec) {
   const MetalText text = preprocess(spec);
   const Syntax syntax(text);
   admit(text, syntax);
+  check_files(spec, reflect(syntax));
   bool partial = false;
   for (size_t k = 0; k < spec.kernels.size(); k++) {
-    check_grids(spec, k);
     partial |= spec.kernels[k].thread_count() % warp != 0 || has_edges(spec, k);
   }
   // Within a namespace of namespace metal: there the names of CUDA's own vectors and functions are hidden by Metal's.

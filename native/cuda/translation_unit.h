@@ -13,8 +13,8 @@ std::string cuda_translation_unit(const ProgramSpec& spec);
 /// What the __global__ function of a kernel is called.
 std::string cuda_name(const Kernel& kernel);
 
-/// Whether the grid of every dispatch of the kernel is launched along x alone: a GPU takes 2^31 - 1 threadgroups along
-/// x, and 65535 along y and z.
+/// Whether the grid of every dispatch of the kernel is launched along x alone: along y and z a GPU takes only 65535
+/// threadgroups; along x, as many as any plan may have.
 bool is_flat(const ProgramSpec& spec, size_t kernel);
 
 }  // namespace upgc

@@ -95,8 +95,8 @@ export const targets = {
     vector: 4,
     block: 1024,
     threadgroupBytes: 32768,
-    // An H100: 0.6 µs from one kernel of a graph to the next; 132 cores with 8 threadgroups of 256 threads; 3 TB/s.
-    cost: { dispatch: 1, threadgroups: 1056, flops: 50_000, bytes: 3_000_000 },
+    // An H100: 1 µs between the kernels of a graph; 132 multiprocessors with 8 threadgroups of 256 threads; 60 Tflop/s; 3.2 TB/s.
+    cost: { dispatch: 1, threadgroups: 1056, flops: 57_000, bytes: 3_200_000 },
   },
   cpu: {
     name: 'cpu',

@@ -282,7 +282,7 @@ describe('sessions', () => {
   it('refuses options that mean nothing', async () => {
     const dir = temporaryFolder();
     writeCheckpoint(dir, source);
-    const session = await openTiny(dir, source, 'cpu');
+    const session = await openTiny(dir, source, { target: 'cpu', device: 'cpu' });
     const refused = async (options: object): Promise<string> =>
       (await renderedRejection(() => session.generate([1], options).next(), dir)).split('\n')[0] ?? '';
     const bad: readonly object[] = [
@@ -341,7 +341,7 @@ describe('sessions', () => {
   it('lives on when a generator is dropped, and ends it when the text changes', async () => {
     const dir = temporaryFolder();
     writeCheckpoint(dir, source);
-    const session = await openTiny(dir, source, 'cpu');
+    const session = await openTiny(dir, source, { target: 'cpu', device: 'cpu' });
     const dropped = session.generate([1], { greedy: true });
     expect((await dropped.next()).done).toBe(false);
     session.reset();

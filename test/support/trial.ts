@@ -14,18 +14,21 @@ import type { NativeProgram } from '../../src/runtime/native.js';
 import { arenaNames, readPlan, type EntryName, type Plan, type Region } from '../../src/runtime/plan.js';
 import { samplingOf } from '../../src/runtime/sampling.js';
 import { programSpec, Session } from '../../src/runtime/session.js';
+import type { Run } from './devices.js';
 import { compare, errorBounds, type Approximate, type Comparison } from './error-bound.js';
 import { samplingAt, samplingSeed, weightValues, writeCheckpoint } from './random-graph.js';
 import { packedValuesOf, type PackedValues } from './packed.js';
 import { possibleIds } from './sample-bound.js';
 
-/** A model, and the text that every entry point of its build computes on the CPU device. */
+/** A model, and the text that every entry point of its build computes. */
 export interface Trial {
   readonly model: Model;
   /** Of the model, its weights named as those of random graphs. */
   readonly graph: Graph;
   readonly target: TargetName;
   readonly quantize?: Quantize;
+  /** By default the CPU device. */
+  readonly device?: Run['device'];
   readonly tokens: readonly number[];
   readonly chunk: number;
   readonly context: number;
@@ -77,9 +80,9 @@ class Steps {
     private readonly program: NativeProgram,
   ) {}
 
-  static async open(build: string): Promise<Steps> {
+  static async open(build: string, device: string): Promise<Steps> {
     const plan = readPlan(build);
-    const steps = new Steps(plan, await loadAddon().createProgram('cpu', programSpec(build, plan)));
+    const steps = new Steps(plan, await loadAddon().createProgram(device, programSpec(build, plan)));
     // Nobody may read a cache past what was appended, the pool before it is written, or ids past the step's.
     steps.fill('state');
     return steps;
@@ -166,7 +169,7 @@ export interface Difference {
 
 /** The first difference in what the session and the entry points compute; the greatest ratio otherwise. */
 export async function difference(build: string, trial: Trial): Promise<Difference> {
-  const { tokens, chunk } = trial;
+  const { tokens, chunk, device = 'cpu' } = trial;
   const packed = packedValuesOf(build);
   const expected = reference(trial, tokens, packed);
   const possible: number[] = [];
@@ -179,8 +182,9 @@ export async function difference(build: string, trial: Trial): Promise<Differenc
     const row = start + Math.floor(wrong.index / vocabulary);
     return `${what}: logit ${wrong.index % vocabulary} of token ${row} ${wrong.text}`;
   };
-  // What no barrier orders runs in a random order here, and in the plan's below.
-  const session = await Session.open(build, { device: 'cpu', shuffle: tokens.length });
+  // On the CPU device, what no barrier orders runs in a random order here, and in the plan's below.
+  const shuffle = device === 'cpu' ? { shuffle: tokens.length } : {};
+  const session = await Session.open(build, { device, ...shuffle });
   try {
     const prompt = tokens.slice(0, Math.ceil(tokens.length / 2));
     let wrong = differs('session.score', 0, compare(await session.score(tokens), expected));
@@ -196,7 +200,7 @@ export async function difference(build: string, trial: Trial): Promise<Differenc
   } finally {
     session.close();
   }
-  const steps = await Steps.open(build);
+  const steps = await Steps.open(build, device);
   try {
     const wrongIn = async (entry: EntryName, chunk?: number): Promise<string | undefined> => {
       for await (const { logits, next, start, end } of steps.text(entry, tokens, chunk)) {

@@ -9,6 +9,15 @@ namespace upgc {
 /// Threadgroup arguments.
 extern __shared__ metal::uint4 threadgroup_memory[];
 
+/// Lets the next kernel be launched, and waits for the end of the one before this: its blocks are up to here already while
+/// that one runs. Every kernel does so first, so that the end of one is the end of all before it.
+UPGC_INLINE void take_turn() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 template <auto function, class Threads, bool flat, bool whole, class... Sources>
 struct Thunk {
   template <class... Parameters>
@@ -22,6 +31,7 @@ struct Thunk {
   /// Threadgroups have one dimension here; a `flat` grid, of more threadgroups along y or z than a GPU takes, has too.
   /// `whole`: no grid has a smaller threadgroup at its edge.
   static UPGC_INLINE void run(void* const* buffers, Extent grid, Extent grid_threads) {
+    take_turn();
     constexpr Extent dispatched = Threads::extent;
     Extent group = {blockIdx.x, blockIdx.y, blockIdx.z};
     if constexpr (flat) group = {blockIdx.x % grid.x, blockIdx.x / grid.x % grid.y, blockIdx.x / grid.x / grid.y};
