@@ -6,12 +6,22 @@
 namespace upgc {
 namespace {
 
+/// Whether the body of a kernel has this word.
+bool mentions(const Syntax& syntax, const KernelEntry& entry, std::string_view word) {
+  if (entry.definition == nowhere) return false;
+  const Declaration& declaration = syntax.declarations()[entry.definition];
+  for (size_t i = declaration.begin; i < declaration.end; i++)
+    if (syntax.at(i) == word) return true;
+  return false;
+}
+
 Reference refer_to(const Syntax& syntax, const KernelEntry& entry, size_t number) {
   std::string expression = "&" + lower_names(syntax, entry.expression);
   if (!entry.type.empty()) expression = concat("static_cast<", lower_names(syntax, entry.type), ">(", expression, ")");
-  if (entry.scope == 0) return {expression, ""};
+  const bool waits = mentions(syntax, entry, "wait_for_inputs");
+  if (entry.scope == 0) return {expression, "", waits};
   const std::string name = concat("upgc_kernel_", number);
-  Reference reference{name, concat("constexpr auto ", name, " = ", expression, ";")};
+  Reference reference{name, concat("constexpr auto ", name, " = ", expression, ";"), waits};
   for (size_t scope = entry.scope; scope != 0; scope = syntax.scopes()[scope].parent) {
     const std::string& called = syntax.scopes()[scope].name;
     reference.preparation = concat("namespace ", called, " { ", reference.preparation, " }");

@@ -17,6 +17,8 @@ std::string argument_source(const Kernel& kernel, size_t index);
 struct Reference {
   std::string expression;
   std::string preparation;
+  /// Whether it calls `wait_for_inputs` itself, before it reads what earlier kernels may have written.
+  bool waits;
 };
 
 /// A reference for each kernel of the spec. UPGC_COMPILE when the text has no such kernel.

@@ -55,6 +55,23 @@ void check_files(const ProgramSpec& spec, const Reflection& reflection) {
     }
 }
 
+/// Gives `wait_for_inputs`, which does nothing in Metal text, the meaning that it has here.
+std::string with_waiting(std::string text) {
+  const std::string definition = "void wait_for_inputs() {";
+  const size_t at = text.find(definition);
+  if (at != std::string::npos) text.insert(at + definition.size(), " ::upgc::wait_for_inputs();");
+  return text;
+}
+
+/// Kernels that wait for their inputs themselves hold work in registers meanwhile, and fill a multiprocessor with this many
+/// threads.
+constexpr uint64_t waiting_threads = 640;
+
+std::string launch_bounds(const Kernel& kernel, const Reference& reference) {
+  const uint64_t blocks = reference.waits ? std::max<uint64_t>(1, waiting_threads / kernel.thread_count()) : 1;
+  return concat(kernel.thread_count(), blocks > 1 ? concat(", ", blocks) : "");
+}
+
 std::string extent(const char* name) { return concat("const upgc::Extent ", name); }
 
 }  // namespace
@@ -86,7 +103,7 @@ std::string cuda_translation_unit(const ProgramSpec& spec) {
   std::string unit = concat("#define UPGC_CUDA\n", partial ? "#define UPGC_PARTIAL_SIMDGROUPS\n" : "", library_use(text),
                             "#include <msl.h>\nnamespace metal { namespace upgc_text {\n#line 1 ",
                             quoted(spec.source_name), "\n", 
-                            lower(syntax, spec.function_constants, AddressSpaces::erased, Swizzles::functions), "\n");
+                            with_waiting(lower(syntax, spec.function_constants, AddressSpaces::erased, Swizzles::functions)), "\n");
   const std::vector<Reference> references = refer_to_kernels(spec, text, syntax);
   for (size_t k = 0; k < references.size(); k++)
     if (!references[k].preparation.empty())
@@ -94,7 +111,7 @@ std::string cuda_translation_unit(const ProgramSpec& spec) {
   for (size_t k = 0; k < spec.kernels.size(); k++) {
     const Kernel& kernel = spec.kernels[k];
     unit += concat("#line 1 ", quoted("plan, kernel " + kernel.name), "\nextern \"C\" __global__ void __launch_bounds__(",
-                   kernel.thread_count(), ") ", cuda_name(kernel), "(");
+                   launch_bounds(kernel, references[k]), ") ", cuda_name(kernel), "(");
     std::string buffers;
     for (uint64_t b = 0; b < kernel.buffer_count(); b++) {
       unit += concat("void* const b", b, ", ");
@@ -104,7 +121,7 @@ std::string cuda_translation_unit(const ProgramSpec& spec) {
     unit += concat(extent("grid"), ", ", extent("grid_threads"), ") {\n  void* const buffers[] = {", buffers,
                    "};\n  upgc::Thunk<", references[k].expression, ", upgc::Threads<", kernel.threads[0], ", ",
                    kernel.threads[1], ", ", kernel.threads[2], ">, ", is_flat(spec, k) ? "true" : "false", ", ",
-                   has_edges(spec, k) ? "false" : "true");
+                   has_edges(spec, k) ? "false" : "true", ", ", references[k].waits ? "true" : "false");
     for (size_t i = 0; i < kernel.arguments.size(); i++) unit += ", " + argument_source(kernel, i);
     unit += ">::run(buffers, grid, grid_threads);\n}\n";
   }

@@ -9,16 +9,22 @@ namespace upgc {
 /// Threadgroup arguments.
 extern __shared__ metal::uint4 threadgroup_memory[];
 
-/// Lets the next kernel be launched, and waits for the end of the one before this: its blocks are up to here already while
-/// that one runs. Every kernel does so first, so that the end of one is the end of all before it.
-UPGC_INLINE void take_turn() {
+/// Lets the next kernel be launched while this one runs.
+UPGC_INLINE void start_next() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/// Waits for the end of the kernel before this. Every thread does, so that the end of one kernel is the end of all before
+/// it.
+UPGC_INLINE void wait_for_inputs() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-template <auto function, class Threads, bool flat, bool whole, class... Sources>
+template <auto function, class Threads, bool flat, bool whole, bool waits, class... Sources>
 struct Thunk {
   template <class... Parameters>
   static UPGC_INLINE void call(void (*)(Parameters...), const Place& place) {
@@ -29,9 +35,10 @@ struct Thunk {
   }
 
   /// Threadgroups have one dimension here; a `flat` grid, of more threadgroups along y or z than a GPU takes, has too.
-  /// `whole`: no grid has a smaller threadgroup at its edge.
+  /// `whole`: no grid has a smaller threadgroup at its edge. `waits`: the kernel waits for its inputs itself.
   static UPGC_INLINE void run(void* const* buffers, Extent grid, Extent grid_threads) {
-    take_turn();
+    start_next();
+    if constexpr (!waits) wait_for_inputs();
     constexpr Extent dispatched = Threads::extent;
     Extent group = {blockIdx.x, blockIdx.y, blockIdx.z};
     if constexpr (flat) group = {blockIdx.x % grid.x, blockIdx.x / grid.x % grid.y, blockIdx.x / grid.x / grid.y};
