@@ -264,9 +264,13 @@ describe('a wrong kernel is found', () => {
   );
 
   it.concurrent.each(cases)('$title', async ({ target, change: [pattern, replacement] }) => {
-    const { program, draw } = await load(300, { target, device: 'cpu' }, {
-      change: (text) => text.replace(pattern, replacement),
-    });
+    const { program, draw } = await load(
+      300,
+      { target, device: 'cpu' },
+      {
+        change: (text) => text.replace(pattern, replacement),
+      },
+    );
     const property = fc.asyncProperty(draws(300), async (given) => (await draw(given)).wrong === undefined);
     const { failed } = await fc.check(property, { seed, numRuns: 200, endOnFailure: true });
     program.close();
