@@ -30,7 +30,11 @@ describe.runIf(hasCuda)('a kernel that touches memory that is not there', () => 
     const first = await failure(() => bad.submit(0));
     expect(first.code).toBe('UPGC_KERNEL');
     expect(first.message).toMatch(/^kernel add failed on the GPU: .*ILLEGAL_ADDRESS/);
-    for (const next of [() => bad.submit(0), () => good.submit(0), () => addon.createProgram('cuda', spec('0'))]) {
+    for (const next of [
+      () => bad.submit(0),
+      () => good.submit(0),
+      () => addon.createProgram('cuda', spec('0')),
+    ]) {
       const { code, message } = await failure(next);
       expect(code).toBe('UPGC_KERNEL');
       expect(message).toContain('start the process again or use another device');

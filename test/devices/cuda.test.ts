@@ -6,7 +6,16 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { compile } from 'upgc/compiler';
 import { Session } from 'upgc/runtime';
 import type { NativeProgram, ProgramSpec } from '../../src/runtime/native.js';
-import { addon, buffers, defined, failure, launchSpec, position, row, type Launch } from '../native/support.js';
+import {
+  addon,
+  buffers,
+  defined,
+  failure,
+  launchSpec,
+  position,
+  row,
+  type Launch,
+} from '../native/support.js';
 import { hasCuda, noteSkipped } from '../support/devices.js';
 import { generateGreedily, largestDifference } from '../support/golden.js';
 
@@ -59,7 +68,9 @@ describe('what the CUDA device refuses', () => {
   const unit = (given: ProgramSpec) => failure(() => addon.cudaSource(given));
 
   it('simdgroups of one lane', async () => {
-    expect((await unit({ ...spec({}), simdWidth: 1 })).message).toContain('compile with --target cuda or metal');
+    expect((await unit({ ...spec({}), simdWidth: 1 })).message).toContain(
+      'compile with --target cuda or metal',
+    );
   });
 
   it('sanitizing and shuffling', async () => {
@@ -69,7 +80,9 @@ describe('what the CUDA device refuses', () => {
 
   it('a kernel that writes what is bound to a file', async () => {
     const given = spec({});
-    const arenas = given.arenas.map((arena, i) => (i === 0 ? { ...arena, file: import.meta.filename } : arena));
+    const arenas = given.arenas.map((arena, i) =>
+      i === 0 ? { ...arena, file: import.meta.filename } : arena,
+    );
     const { code, message } = await unit({ ...given, arenas });
     expect(code).toBe('UPGC_BAD_PLAN');
     expect(message).toContain('binding 0 is not const, but arena buffer0 is a read-only file');
@@ -179,7 +192,9 @@ describe.runIf(hasCuda)('a program on cuda', () => {
     });
     const found = readFloats(program, 0, 128);
     expect([...found.subarray(0, 64)]).toEqual(product);
-    expect([...found.subarray(64)]).toEqual(product.map((_, at) => product[(at % 8) * 8 + Math.floor(at / 8)]));
+    expect([...found.subarray(64)]).toEqual(
+      product.map((_, at) => product[(at % 8) * 8 + Math.floor(at / 8)]),
+    );
     program.close();
   });
 
@@ -218,9 +233,15 @@ describe.runIf(hasCuda)('whole builds on cuda', () => {
     const weights = `examples/${name}`;
     const out = path.join(folder, name);
     await compile({ model: `models/${model}.graph.ts`, weights, target: 'cuda', out });
-    const [gpu, cpu] = [await Session.open(out, { device: 'cuda' }), await Session.open(out, { device: 'cpu' })];
+    const [gpu, cpu] = [
+      await Session.open(out, { device: 'cuda' }),
+      await Session.open(out, { device: 'cpu' }),
+    ];
     const start = [gpu.plan.model.bosToken ?? 1];
-    const [found, expected] = [await generateGreedily(gpu, start, count), await generateGreedily(cpu, start, count)];
+    const [found, expected] = [
+      await generateGreedily(gpu, start, count),
+      await generateGreedily(cpu, start, count),
+    ];
     expect(found).toEqual(expected);
     const ids = [...start, ...expected.ids].slice(0, 100);
     const logits = await cpu.score(ids);

@@ -188,19 +188,18 @@ function trialOf({ body }: Shape, run: Run): Trial {
   return { model, graph, ...run, tokens: [1, 12, 0, 5, 5, 7, 3], chunk: 4, context: 9 };
 }
 
-it.each(
-  Object.entries(shapes).flatMap(([name, shape]) =>
-    runs().map((run) => ({ name, ...run, shape })),
-  ),
-)('$name, target $target on $device', async ({ target, device, shape }) => {
-  const trial = trialOf(shape, { target, device });
-  const { chunk, context } = trial;
-  const entries = compileGraph(trial.graph, { target: targets[target], context, chunk })?.entries ?? [];
-  const decode = entries.find((entry) => entry.name === 'decode');
-  expect(decode?.kernels.map(kernelName)).toContain(shape.kernel);
-  await compiled(trial, async (build) => {
-    const { wrong, ratio } = await difference(build, trial);
-    expect(wrong).toBeUndefined();
-    expect(ratio).toBeLessThanOrEqual(1);
-  });
-});
+it.each(Object.entries(shapes).flatMap(([name, shape]) => runs().map((run) => ({ name, ...run, shape }))))(
+  '$name, target $target on $device',
+  async ({ target, device, shape }) => {
+    const trial = trialOf(shape, { target, device });
+    const { chunk, context } = trial;
+    const entries = compileGraph(trial.graph, { target: targets[target], context, chunk })?.entries ?? [];
+    const decode = entries.find((entry) => entry.name === 'decode');
+    expect(decode?.kernels.map(kernelName)).toContain(shape.kernel);
+    await compiled(trial, async (build) => {
+      const { wrong, ratio } = await difference(build, trial);
+      expect(wrong).toBeUndefined();
+      expect(ratio).toBeLessThanOrEqual(1);
+    });
+  },
+);

@@ -51,13 +51,14 @@ const graphs: Readonly<Record<string, () => Tensor>> = {
   },
 };
 
-it.each(
-  Object.keys(graphs).flatMap((name) => runs().map((run) => ({ name, ...run }))),
-)('$name, target $target on $device', async ({ name, target, device }) => {
-  const graph = graphs[name];
-  expect(graph).toBeDefined();
-  if (!graph) return;
-  const error = await deviceError(temporaryFolder(), tiny(graph), { target, device }, [1, 5, 3, 10]);
-  // At most 100 sums of 11 terms on the way, each rounding by 2^-24 of values no larger than the logits'.
-  expect(error).toBeLessThanOrEqual(100 * 11 * 2 ** -24);
-});
+it.each(Object.keys(graphs).flatMap((name) => runs().map((run) => ({ name, ...run }))))(
+  '$name, target $target on $device',
+  async ({ name, target, device }) => {
+    const graph = graphs[name];
+    expect(graph).toBeDefined();
+    if (!graph) return;
+    const error = await deviceError(temporaryFolder(), tiny(graph), { target, device }, [1, 5, 3, 10]);
+    // At most 100 sums of 11 terms on the way, each rounding by 2^-24 of values no larger than the logits'.
+    expect(error).toBeLessThanOrEqual(100 * 11 * 2 ** -24);
+  },
+);

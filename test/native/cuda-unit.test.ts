@@ -28,7 +28,15 @@ async function ptxOf(spec: ProgramSpec): Promise<string> {
   const out = path.join(sharedFolder(), 'unit.ptx');
   writeFileSync(source, await addon.cudaSource(spec));
   execFileSync(clang, [
-    ...['-x', 'cuda', '--cuda-device-only', '-nocudainc', '-nocudalib', '--cuda-gpu-arch=sm_80', '-std=c++17'],
+    ...[
+      '-x',
+      'cuda',
+      '--cuda-device-only',
+      '-nocudainc',
+      '-nocudalib',
+      '--cuda-gpu-arch=sm_80',
+      '-std=c++17',
+    ],
     ...['-Wno-everything', '-O1', '-fno-builtin', '-I', path.join(root, 'native/msl')],
     ...['-include', path.join(root, 'test/native/cuda/stub.h'), '-S', '-o', out, source],
   ]);
@@ -43,11 +51,13 @@ const builds = [
   ['gpt2', 'test/fixtures/random-gpt2'],
 ] as const;
 
-it.skipIf(clang === undefined).each(
-  builds.flatMap(([model, weights]) =>
-    (['metal', 'cuda'] as const).map((target) => ({ model, weights, target })),
-  ),
-)('models/$model of $weights, target $target', async ({ model, weights, target }) => {
+it
+  .skipIf(clang === undefined)
+  .each(
+    builds.flatMap(([model, weights]) =>
+      (['metal', 'cuda'] as const).map((target) => ({ model, weights, target })),
+    ),
+  )('models/$model of $weights, target $target', async ({ model, weights, target }) => {
   const out = path.join(sharedFolder(), `${path.basename(weights)}-${target}`);
   await compile({ model: `models/${model}.graph.ts`, weights, target, out });
   const spec = programSpec(out, readPlan(out));

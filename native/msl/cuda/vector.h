@@ -21,13 +21,9 @@ namespace detail {
 template <class T>
 UPGC_INLINE constexpr T to_lane(T value) { return value; }
 
-/// No value has this type: a parameter of it takes its overload out of the running.
-class Never {
-  Never();
-};
-/// A bfloat vector takes a float operand, though a bfloat is made of one only when asked to.
-template <class T>
-using also_from_t = conditional_t<is_same_v<T, bfloat>, float, Never>;
+/// Vectors of half and bfloat, which are classes here, take numbers of other types as well.
+template <class T, class Scalar>
+constexpr bool also_from = __is_class(T) && (is_integral_v<Scalar> || is_same_v<Scalar, float>);
 
 /// How many components an argument of a constructor of vec<T, ...> stands for.
 template <class T, class Part>
@@ -134,7 +130,8 @@ struct Swizzle {
   UPGC_INLINE constexpr vec(T all) : lanes{} {                                                              \
     for (int i = 0; i < N; i++) lanes[i] = all;                                                             \
   }                                                                                                         \
-  UPGC_INLINE constexpr vec(detail::also_from_t<T> all) : vec(T(all)) {}                                    \
+  template <class Scalar, class = enable_if_t<detail::also_from<T, Scalar>>>                                \
+  UPGC_INLINE constexpr vec(Scalar all) : vec(T(all)) {}                                                    \
   template <class U>                                                                                        \
   UPGC_INLINE constexpr explicit vec(vec<U, N> other) : lanes{} {                                           \
     for (int i = 0; i < N; i++) lanes[i] = T(other.lanes[i]);                                               \

@@ -6,7 +6,7 @@ template <typename T> inline T twice(thread T& x) { return x + x; }
 kernel void all(device float* y [[buffer(0)]], device half* h [[buffer(1)]], device bfloat* b [[buffer(2)]], device atomic_uint* c [[buffer(3)]], constant P& p [[buffer(4)]], threadgroup float* s [[threadgroup(0)]], uint i [[thread_index_in_threadgroup]], uint3 g [[threadgroup_position_in_grid]]) {
   threadgroup float local[32];
   float4 v = corners[i & 1]; float2 a = v.xy; v.zw = a; v *= 2.0f; v = v + 1.0f; v = metal::exp(v) + metal::precise::tanh(v) + metal::fast::sin(v);
-  half x = h[i] * 2.0h + table[i % 3]; x += 1.0h; half4 hh = half4(v); hh = hh * x; float z = x * 2.0f + h[i + 1];
+  half x = h[i] * 2.0h + table[i % 3]; x += 1.0h; half4 hh = half4(v); hh = hh * x; hh = 2.0f * hh * 3; float z = x * 2.0f + h[i + 1];
   bfloat q = b[i]; q = q + bfloat(1.0f); b[i] = bfloat(z);
   uint3 u = uint3(g) * 3u; int4 w = int4(v); bool4 m = w > 0; w = select(w, -w, m);
   local[i % 32] = v.x + float(hh.y) + float(q) + float(u.z); threadgroup_barrier(mem_flags::mem_threadgroup);
