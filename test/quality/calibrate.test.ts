@@ -16,9 +16,10 @@ import {
   z,
   type Model,
 } from 'upgc';
-import { compile, targets, compileGraph } from '../../src/compiler.js';
+import { compile, compileGraph, targets, type CompileOptions } from '../../src/compiler.js';
 import { makeGraph, type Node } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
+import { Session } from '../../src/runtime/session.js';
 import { openTokenizer } from '../../src/runtime/tokenizer.js';
 import { measureImportance, probesOf } from '../../src/weights/calibrate.js';
 import { openCheckpoint } from '../../src/weights/checkpoint.js';
@@ -48,9 +49,12 @@ const source: Model = model({ name: 'probed', config: z.object({}), context: () 
 });
 
 /** A checkpoint whose tokenizer has a word for each of ids 1 to 7. */
-function checkpointFolder(): { readonly dir: string; readonly values: ReadonlyMap<string, Float32Array> } {
+function checkpointFolder(
+  of = source,
+  valueOf: (weight: string, column: number) => number | undefined = () => undefined,
+): { readonly dir: string; readonly values: ReadonlyMap<string, Float32Array> } {
   const dir = temporaryFolder();
-  const values = writeCheckpoint(dir, source);
+  const values = writeCheckpoint(dir, of, valueOf);
   const vocab = Object.fromEntries(['<unk>', ...words].map((word, id) => [word, id]));
   const tokenizer = {
     version: '1.0',
@@ -124,6 +128,35 @@ describe('importance', () => {
   );
 });
 
+/** A fifth of the columns of `head` are multiplied with elements a hundred times as large as the others. */
+const uneven: Model = model({ name: 'uneven', config: z.object({}), context: () => 64 }, () => {
+  const x = embed(tokens(), weight('table', [64, width]));
+  return linear(rmsNorm(x, weight('norm', [width]), { eps: 1e-5 }), weight('head', [64, width]));
+});
+
+it('makes the products of uneven columns more exact', async () => {
+  const { dir, values } = checkpointFolder(uneven, (name, column) =>
+    name === 'norm' ? (column % 5 === 0 ? 100 : 1) : undefined,
+  );
+  const ids = [1, 2, 3, 4, 5, 6, 7];
+  const exact = interpret(uneven.build({}).graph, {
+    inputs: new Map([['tokens', ids]]),
+    weights: (name) => Float64Array.from(values.get(name) ?? []),
+  }).outputs.get('logits');
+  const squaredError = async (options: Partial<CompileOptions>): Promise<number> => {
+    const out = path.join(temporaryFolder(), 'build');
+    const quantize = [{ match: 'head', format: 'q4g32' } as const];
+    await compile({ model: uneven, weights: dir, quantize, out, ...options });
+    const session = await Session.open(out);
+    const logits = await session.score(ids);
+    session.close();
+    return logits.reduce((sum, logit, i) => sum + (logit - (exact?.data[i] ?? NaN)) ** 2, 0);
+  };
+  const search = await squaredError({});
+  const calibrated = await squaredError({ calibrate: textFile(words.join(' ')) });
+  expect(calibrated).toBeLessThan(0.7 * search);
+});
+
 function columnMeanSquares(
   operand: Node,
   ids: readonly number[],
@@ -146,7 +179,7 @@ function columnMeanSquares(
 }
 
 describe('--calibrate refuses', () => {
-  const refusal = (options: Partial<Parameters<typeof compile>[0]>): Promise<string> => {
+  const refusal = (options: Partial<CompileOptions>): Promise<string> => {
     const { dir } = checkpointFolder();
     const out = path.join(temporaryFolder(), 'build');
     return renderedRejection(
