@@ -10,6 +10,7 @@ import type { Method } from './ir/policy.js';
 import { bindShape, elementCount, type DimBindings } from './ir/type.js';
 import type { Target } from './passes/target.js';
 import { buildFiles, type Plan } from './runtime/plan.js';
+import type { Importance } from './weights/calibrate.js';
 import type { Checkpoint } from './weights/checkpoint.js';
 import { packWeights, type PackedWeight, type WeightSource } from './weights/pack.js';
 import { randomLike, type RandomSeed } from './weights/random.js';
@@ -27,6 +28,8 @@ export interface Build {
   readonly target: Target;
   /** How integers are chosen, of weights that are quantised here. */
   readonly methods: ReadonlyMap<string, Method>;
+  /** Of each of their columns, where a text has told. */
+  readonly importance: Importance;
 }
 
 /**
@@ -112,7 +115,7 @@ function removeTemporaries(out: string, pid: number): void {
 function packed(
   { node, region }: Placed,
   weights: Checkpoint | RandomSeed,
-  { plan, target, methods }: Build,
+  { plan, target, methods, importance }: Build,
 ): PackedWeight {
   const { offset, bytes } = region;
   const shape = bindShape(node.type.shape, { C: plan.context });
@@ -125,8 +128,16 @@ function packed(
   const weight: PackedWeight = { offset, bytes, shape: [rows, columns], format, source };
   if (!isPackedName(format)) return weight;
   const { planes } = placePlanes(packedFormats[format], [rows, columns], target);
-  const method = isOp(node, 'weight') ? methods.get(node.attrs.name) : undefined;
-  return { ...weight, planes, tileRows: target.tileRows, ...(method ? { method } : {}) };
+  const name = isOp(node, 'weight') ? node.attrs.name : '';
+  const method = methods.get(name);
+  const columnImportance = importance.get(name);
+  return {
+    ...weight,
+    planes,
+    tileRows: target.tileRows,
+    ...(method ? { method } : {}),
+    ...(columnImportance ? { importance: columnImportance } : {}),
+  };
 }
 
 function sourceOf(

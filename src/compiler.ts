@@ -4,7 +4,7 @@ import { checkName, CompilerBug, UserError } from './diagnostic.js';
 import { readJson, shown } from './input-file.js';
 import { checkTables } from './ir/check-model.js';
 import type { Model } from './ir/dsl.js';
-import { isOp, type Graph } from './ir/graph.js';
+import { isOp, type Graph, type Node } from './ir/graph.js';
 import { inModelFile, loadModel } from './ir/load.js';
 import { checkPolicy, policyOf, type Method, type Policy, type Quantize } from './ir/policy.js';
 import { elementCount } from './ir/type.js';
@@ -20,6 +20,13 @@ import { bestDevice } from './runtime/addon.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
 import { modelFileOf } from './architectures.js';
 import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
+import {
+  calibrationText,
+  calibrationWindow,
+  measureImportance,
+  probesOf,
+  type Importance,
+} from './weights/calibrate.js';
 import { openCheckpoint, type Checkpoint } from './weights/checkpoint.js';
 import { checkWeights, weightDtype, withPrefix } from './weights/fit.js';
 import { quantise, type Quantised } from './weights/quantise.js';
@@ -43,6 +50,10 @@ export interface CompileOptions {
    * `*.json`, or the rules. By default the model's own policy, or as in the checkpoint.
    */
   readonly quantize?: Quantize;
+  /** A text file: scales are searched for what the model makes of it. Needs a checkpoint with a tokenizer. */
+  readonly calibrate?: string;
+  /** Of the calibration. */
+  readonly onCalibration?: (tokensDone: number, tokensTotal: number) => void;
   /** Tokens that the caches hold; by default the longest the model was made for. */
   readonly context?: number;
   /** Most tokens of one prefill step; 64 by default. */
@@ -129,7 +140,16 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   checkCount('chunk', options.chunk ?? 1);
   if (options.kv !== undefined) checkName('cache type', 'cache types', options.kv, cacheDtypes);
   checkMemoryBudget(options.memoryBudget);
-  const compiled = compileGraph(graph, { ...options, target, context, checkpoint, random, methods });
+  const importance = await calibrate(options, built.graph, { checkpoint, methods, target, context, out });
+  const compiled = compileGraph(graph, {
+    ...options,
+    target,
+    context,
+    checkpoint,
+    random,
+    methods,
+    importance,
+  });
   if (!compiled) return undefined;
   if (options.memoryBudget !== undefined) {
     const { chunk, kv } = options;
@@ -141,6 +161,35 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   }
   if (out !== null) await writeBuild(out, compiled, checkpoint ?? random, options.onProgress);
   return summarise(quantised, compiled, out, performance.now() - started);
+}
+
+/** What the text of `calibrate` tells about the columns of matrices; nothing when nothing will be written. */
+async function calibrate(
+  { calibrate: file, chunk, stopAfter, onCalibration }: CompileOptions,
+  model: Graph,
+  chosen: {
+    readonly checkpoint: Checkpoint | undefined;
+    readonly methods: ReadonlyMap<string, Method>;
+    readonly target: Target;
+    readonly context: number;
+    readonly out: string | null;
+  },
+): Promise<Importance | undefined> {
+  if (file === undefined) return undefined;
+  const { checkpoint, methods, target, context, out } = chosen;
+  const text = calibrationText(file, checkpoint, methods);
+  if (!checkpoint || out === null || stopAfter !== undefined) return undefined;
+  const { graph } = quantise(model, policyOf('stored'), checkpoint);
+  const probes = probesOf(graph, methods);
+  const build = compileGraph(graph, {
+    target,
+    context: Math.min(context, calibrationWindow),
+    chunk,
+    checkpoint,
+    kept: new Map([...probes].map(([name, { operand }]) => [operand, name])),
+  });
+  if (!build) throw new CompilerBug('a compilation without a last pass ended early');
+  return measureImportance(text, probes, { build, checkpoint, beside: out }, onCalibration);
 }
 
 function policyOfOptions(quantize: Quantize): Policy {
@@ -207,6 +256,9 @@ export interface GraphOptions {
   readonly kv?: CacheDType | undefined;
   readonly checkpoint?: Checkpoint | undefined;
   readonly methods?: ReadonlyMap<string, Method> | undefined;
+  readonly importance?: Importance | undefined;
+  /** See CacheOptions. */
+  readonly kept?: ReadonlyMap<Node, string> | undefined;
   /** Weights without a checkpoint. */
   readonly random?: RandomSeed | undefined;
   readonly onStage?: OnStage | undefined;
@@ -237,6 +289,7 @@ export function compileGraph(graph: Graph, options: GraphOptions): Compiled | un
     weights: memory.weights,
     target,
     methods: options.methods ?? new Map(),
+    importance: options.importance ?? new Map(),
   };
 }
 

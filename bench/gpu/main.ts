@@ -28,7 +28,7 @@ const ordered = (values: readonly number[]): number[] => [...values].sort((a, b)
 const promptOf = (length: number, vocabulary: number): number[] =>
   Array.from({ length }, (_, i) => (i * 7919 + 13) % vocabulary);
 
-/** Seconds from the first token after a prompt to the last of `tokens` more: the prompt is not counted. */
+/** Seconds for `tokens` tokens that follow `prompt`, which comes after the text so far; its own time is not counted. */
 async function decode(session: Session, prompt: readonly number[], tokens: number): Promise<number> {
   let count = 0;
   let started = 0;
@@ -42,6 +42,7 @@ async function decode(session: Session, prompt: readonly number[], tokens: numbe
 }
 
 async function prefill(session: Session, prompt: readonly number[]): Promise<number> {
+  session.reset();
   const started = performance.now();
   for await (const { id } of session.generate(prompt, { maxTokens: 1, ignoreEos: true }))
     if (id < 0) throw new Error('not an id');
@@ -69,37 +70,46 @@ const [build] = positionals;
 if (build === undefined) throw new Error('which build? npm run bench:gpu -- BUILD');
 const plan = readPlan(build);
 const ceiling = await readCeiling(values.device);
+const bytes = weightBytes(plan);
+console.log(`read ceiling ${ceiling.toFixed(0)} GB/s; ${(bytes / 1e9).toFixed(3)} GB of weights a token`);
+
+function report(measured: Decode | Prefill | undefined): void {
+  if (!measured) return;
+  const { tokensPerSecond } = measured;
+  const what = 'context' in measured ? `decode at ${measured.context}` : `prefill of ${measured.tokens}`;
+  const [low, middle, high] = [
+    tokensPerSecond[0] ?? NaN,
+    median(tokensPerSecond),
+    tokensPerSecond.at(-1) ?? NaN,
+  ];
+  const share =
+    'context' in measured ? `, ${((middle * bytes) / (ceiling * 1e7)).toFixed(1)} % of the ceiling` : '';
+  console.log(`${what}: [${[low, middle, high].map((x) => x.toFixed(1)).join(' ')}] tokens/s${share}`);
+}
+
 const session = await Session.open(build, { device: values.device });
 const decodes: Decode[] = [];
 const prefills: Prefill[] = [];
 const tokens = Number(values.tokens);
 for (const context of values.contexts.split(',').map(Number)) {
-  const prompt = promptOf(context, plan.model.vocabulary);
+  session.reset();
+  // The first warms up; the others go on from there, each a little deeper in the context.
+  await decode(session, promptOf(context, plan.model.vocabulary), 1);
   const seconds: number[] = [];
-  for (let i = 0; i <= repetitions; i++) seconds.push(await decode(session, prompt, tokens));
-  // The first warms up.
-  decodes.push({ context, tokensPerSecond: ordered(seconds.slice(1).map((s) => tokens / s)) });
+  for (let i = 0; i < repetitions; i++) seconds.push(await decode(session, [1], tokens));
+  decodes.push({ context, tokensPerSecond: ordered(seconds.map((s) => tokens / s)) });
+  report(decodes.at(-1));
 }
 for (const length of values.prefill.split(',').map(Number)) {
   const prompt = promptOf(length, plan.model.vocabulary);
   const seconds: number[] = [];
-  for (let i = 0; i <= repetitions; i++) seconds.push(await prefill(session, prompt));
-  prefills.push({ tokens: length, tokensPerSecond: ordered(seconds.slice(1).map((s) => length / s)) });
+  for (let i = 0; i < repetitions; i++) seconds.push(await prefill(session, prompt));
+  prefills.push({ tokens: length, tokensPerSecond: ordered(seconds.map((s) => length / s)) });
+  report(prefills.at(-1));
 }
 const { submissions, deviceAllocations, dispatchesPerStep } = session.stats;
 session.close();
 
-const bytes = weightBytes(plan);
-console.log(`read ceiling ${ceiling.toFixed(0)} GB/s; ${(bytes / 1e9).toFixed(3)} GB of weights a token`);
-for (const { context, tokensPerSecond } of decodes) {
-  const [low, high] = [tokensPerSecond[0] ?? NaN, tokensPerSecond.at(-1) ?? NaN];
-  const share = (median(tokensPerSecond) * bytes) / (ceiling * 1e9);
-  console.log(
-    `decode at ${context}: ${median(tokensPerSecond).toFixed(1)} tokens/s [${low.toFixed(1)} … ${high.toFixed(1)}], ${(100 * share).toFixed(1)} % of the ceiling`,
-  );
-}
-for (const { tokens, tokensPerSecond } of prefills)
-  console.log(`prefill of ${tokens}: ${median(tokensPerSecond).toFixed(0)} tokens/s`);
 console.log(
   `${submissions} submissions, ${deviceAllocations} allocations after opening, dispatches ${JSON.stringify(dispatchesPerStep)}`,
 );

@@ -8,6 +8,7 @@ import { formatBytes, formatCount } from './format.js';
 
 interface CompileFlags extends ModelFlags {
   readonly memoryBudget?: number;
+  readonly calibrate?: string;
   readonly out?: string;
   readonly dump?: string;
   readonly stopAfter?: string;
@@ -31,6 +32,7 @@ export function compileCommand(): Command {
       'refuse a build that needs more memory: 8GiB, 900MB, or bytes',
       byteSize,
     )
+    .option('--calibrate <text>', 'search scales for what the model makes of a text file in UTF-8')
     .option('--out <dir>', 'the build folder (default: build/<model>)')
     .option(
       '--dump <pass>',
@@ -55,6 +57,13 @@ async function run(model: string | undefined, flags: CompileFlags): Promise<void
     clearOnComplete: true,
     hideCursor: true,
   });
+  const calibration = new cliProgress.SingleBar({
+    format: 'calibration {bar} {percentage}% of {total} tokens, {eta_formatted} left',
+    stream: process.stderr,
+    noTTYOutput: false,
+    clearOnComplete: true,
+    hideCursor: true,
+  });
   let started = false;
   // Installed while the process can be interrupted half-way through writing: it then exits by the front door, which
   // keeps what the next build can go on from and removes the rest. Elsewhere a signal ends it at once.
@@ -65,6 +74,12 @@ async function run(model: string | undefined, flags: CompileFlags): Promise<void
     ...(dump !== undefined && rest.out === undefined ? { out: null } : {}),
     onStage: (stage, text) => {
       if (stage === dump) dumpTo.write(text());
+    },
+    onCalibration: (done, total) => {
+      if (!process.stderr.isTTY) return;
+      if (!calibration.isActive) calibration.start(total, 0);
+      calibration.update(done);
+      if (done === total) calibration.stop();
     },
     onProgress: (done, total) => {
       if (process.listenerCount('SIGINT') === 0)
@@ -77,6 +92,7 @@ async function run(model: string | undefined, flags: CompileFlags): Promise<void
       bar.update(done);
     },
   }).finally(() => {
+    calibration.stop();
     bar.stop();
     for (const signal of signals) process.off(signal, interrupted);
   });

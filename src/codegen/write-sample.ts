@@ -29,6 +29,7 @@ export function writeSample(site: Site): Written {
       ids,
       width,
       threads,
+      batch: threads > 1 ? 8 : 1,
       greatest: max('most'),
       count: total('own'),
       best: max('best'),

@@ -10,10 +10,13 @@ import { packedNames, type PackedName } from './packed.js';
 const formats = ['f32', 'f16', 'bf16', ...packedNames] as const;
 /** `stored`: as the checkpoint has it. */
 const chosenFormats = ['stored', ...formats] as const;
-const roles = ['embedding', 'lm_head'] as const;
+const roles = ['embedding', 'lm_head', 'qkv'] as const;
 const methods = ['search', 'nearest'] as const;
 
-/** What a matrix does: `embedding` is looked up, the product with `lm_head` is the logits. One may have both. */
+/**
+ * What a matrix does: `embedding` is looked up, the product with `lm_head` is the logits, those with `qkv` are the
+ * queries, keys and values of attention. One may have several.
+ */
 export type Role = (typeof roles)[number];
 /** How integers are chosen: by scales of least squared error, or by rounding to the nearest of the full range. */
 export type Method = (typeof methods)[number];
@@ -37,9 +40,20 @@ export type Quantize = string | Policy;
 
 const all = (format: Rule['format']): Policy => [{ match: '*', format }];
 
-/** The policies that have short names. A logit is the last word, so its matrix keeps more bits. */
+/**
+ * The policies that have short names. In q4, what costs most divergence for its bytes has a bit more: see "Quality" in
+ * docs/weights.md. They are few of a large model's weights: Phi-4 takes 4.68 bits each.
+ */
 const recipes: ReadonlyMap<string, Policy> = new Map([
-  ['q4', [{ role: 'lm_head', format: 'q6g32' }, ...all('q4g32')]],
+  [
+    'q4',
+    [
+      { role: 'lm_head', format: 'q5g32' },
+      { role: 'embedding', format: 'q5g32' },
+      { role: 'qkv', format: 'q5g32' },
+      ...all('q4g32'),
+    ],
+  ],
   ['q5', all('q5g32')],
   ['q6', all('q6g32')],
   ['q8', all('q8g32')],
@@ -73,7 +87,7 @@ export function checkPolicy(value: unknown, where: string): Policy {
         .map(({ path, message }) =>
           path.length > 0 ? `rule ${path.map(String).join('.')}: ${message}` : message,
         ),
-      'a rule is { "match": "*.mlp.*", "format": "q4g32" }, or has "role": "embedding" or "lm_head"; see docs/weights.md',
+      'a rule is { "match": "*.mlp.*", "format": "q4g32" }, or has "role": "embedding", "lm_head" or "qkv"; see docs/weights.md',
     ],
   });
 }

@@ -14,6 +14,8 @@ export interface CacheOptions {
   readonly chunk: number;
   /** f32 by default; f16: keys and values are rounded as they are appended. */
   readonly kv?: CacheDType | undefined;
+  /** Values of the model that every step also keeps, by the name of their cache: a ring of `chunk` rows. */
+  readonly kept?: ReadonlyMap<Node, string> | undefined;
 }
 
 /**
@@ -25,7 +27,7 @@ export interface CacheOptions {
  *   prefill  ≤ chunk tokens → the last token's logits and the next id
  *   score    ≤ chunk tokens → the logits of every token
  */
-export function insertKvCache(graph: Graph, { context, chunk, kv = 'f32' }: CacheOptions): Program {
+export function insertKvCache(graph: Graph, { context, chunk, kv = 'f32', kept }: CacheOptions): Program {
   const position = makeNode('input', [], { name: 'position', dtype: 'i32', shape: [] });
   const updates = new Map<Extract<Node, { readonly op: 'state' }>, Node>();
   const appended = (x: Node, name: string, rows: Dim): Node => {
@@ -37,7 +39,7 @@ export function insertKvCache(graph: Graph, { context, chunk, kv = 'f32' }: Cach
     return append;
   };
   let attentions = 0;
-  const cached = rewrite(graph, (node) => {
+  const withCaches = (node: Node): Node => {
     if (isOp(node, 'last')) {
       throw new Unsupported(
         'last: which token is the last depends on the step, so a model cannot ask for it',
@@ -72,6 +74,12 @@ export function insertKvCache(graph: Graph, { context, chunk, kv = 'f32' }: Cach
       position,
     ];
     return makeNode('attention', inputs, node.attrs, node.origin);
+  };
+  const cached = rewrite(graph, (node, original) => {
+    const made = withCaches(node);
+    const name = kept?.get(original);
+    if (name !== undefined) appended(made, name, chunk < context ? chunk : 'C');
+    return made;
   });
   const logits = cached.outputs.get('logits');
   if (!logits) throw new Unsupported(`model ${graph.name} has no logits`);

@@ -179,6 +179,17 @@ export class Session {
     this.forget();
   }
 
+  /**
+   * The rows of a state tensor of the plan, as the last step left them.
+   * @throws {UserError} when the plan has no such tensor
+   */
+  readState(name: string): Float32Array {
+    this.checkOpen();
+    const state = this.plan.state.find((tensor) => tensor.name === name);
+    if (!state) throw new UserError(`the plan has no state tensor '${name}'`);
+    return this.readRegion({ arena: 'state', ...state }, new Float32Array(state.bytes / 4));
+  }
+
   /** Forgets the text so far. */
   reset(): void {
     this.beginTurn();

@@ -37,8 +37,19 @@ export function quantise(
   checkpoint: Pick<Checkpoint, 'tensors'> | undefined,
 ): Quantised {
   const users = usersOf(graph);
+  const attended = productsAttended(graph);
+  const heads = productsBehind(graph.outputs.get('logits'));
   const methods = new Map<string, Method>();
   const kept = new Map<string, string[]>();
+  const rolesOf = (weight: Node, readers: readonly Node[]): ReadonlySet<Role> => {
+    const roles = new Set<Role>();
+    for (const reader of readers) {
+      if (isOp(reader, 'embed') && reader.inputs[1] === weight) roles.add('embedding');
+      if (heads.has(reader)) roles.add('lm_head');
+      if (attended.has(reader)) roles.add('qkv');
+    }
+    return roles;
+  };
   const choose = (node: Node<'weight'>): DType | PackedName => {
     const { name, shape, transposed } = node.attrs;
     const { dtype } = node.type;
@@ -49,7 +60,7 @@ export function quantise(
     // A matrix that lies the other way round has its groups along the wrong axis.
     const turned = (transposed ?? false) !== (tensor?.columnsFirst ?? false);
     const twin = turned ? undefined : twins.get(stored);
-    const rule = ruleFor(policy, name, rolesOf(graph, node, readers));
+    const rule = ruleFor(policy, name, rolesOf(node, readers));
     const wanted = rule?.format ?? 'stored';
     if (wanted === 'stored' || wanted === twin) return twin ?? dtype;
     if (!isPackedName(wanted)) return wanted;
@@ -84,16 +95,6 @@ function readsAsMatrix(reader: Node, weight: Node): boolean {
   return reader.inputs.every((input, i) => input !== weight || i === 1);
 }
 
-function rolesOf(graph: Graph, weight: Node, readers: readonly Node[]): ReadonlySet<Role> {
-  const roles = new Set<Role>();
-  const heads = productsBehind(graph.outputs.get('logits'));
-  for (const reader of readers) {
-    if (isOp(reader, 'embed') && reader.inputs[1] === weight) roles.add('embedding');
-    if (heads.has(reader)) roles.add('lm_head');
-  }
-  return roles;
-}
-
 /** The product that logits are, whatever is done to each of them afterwards. */
 function productsBehind(logits: Node | undefined): ReadonlySet<Node> {
   const found = new Set<Node>();
@@ -103,6 +104,21 @@ function productsBehind(logits: Node | undefined): ReadonlySet<Node> {
     node = isOp(node, 'scale', 'tanh', 'reshape') ? node.inputs[0] : undefined;
   }
   return new Set();
+}
+
+/** The products that queries, keys and values are, after a bias, a norm or a rotation. */
+function productsAttended(graph: Graph): ReadonlySet<Node> {
+  const found = new Set<Node>();
+  for (const attention of graph.nodes) {
+    if (!isOp(attention, 'attention')) continue;
+    const seen = new Set<Node>(attention.inputs.slice(0, 3));
+    for (const node of seen) {
+      if (isOp(node, 'linear')) found.add(node);
+      else if (isOp(node, 'reshape', 'split', 'rope', 'rms_norm', 'layer_norm', 'scale', 'add', 'mul'))
+        for (const input of node.inputs) seen.add(input);
+    }
+  }
+  return found;
 }
 
 function twice({ attrs: { name }, origin }: Node<'weight'>, stored: string, wanted: PackedName): UserError {

@@ -12,15 +12,22 @@ import { f32, writeSafetensors } from './safetensors.js';
 export const tiny = (graph: () => Tensor, name = 'tiny'): Model =>
   model({ name, config: z.object({}), context: () => 64 }, graph);
 
-/** Writes a checkpoint that has every weight of the model, its values in [-1, 1]. */
-export function writeCheckpoint(dir: string, source: Model): ReadonlyMap<string, Float32Array> {
+/** Writes a checkpoint that has every weight of the model, its values in [-1, 1] but for those that `valueOf` gives. */
+export function writeCheckpoint(
+  dir: string,
+  source: Model,
+  valueOf: (weight: string, element: number) => number | undefined = () => undefined,
+): ReadonlyMap<string, Float32Array> {
   const values = new Map<string, Float32Array>();
   const stored: Record<string, ReturnType<typeof f32>> = {};
   for (const [seed, node] of source.build({}).graph.nodes.entries()) {
     if (!isOp(node, 'weight')) continue;
     const { name, shape } = node.attrs;
     const count = shape.reduce((a, b) => a * b, 1);
-    const data = Float32Array.from({ length: count }, (_, i) => Math.sin(17 * seed + 1.3 * i));
+    const data = Float32Array.from(
+      { length: count },
+      (_, i) => valueOf(name, i) ?? Math.sin(17 * seed + 1.3 * i),
+    );
     values.set(name, data);
     stored[name] = f32(shape, [...data]);
   }
