@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { expect, it } from 'vitest';
+import { checkMetal } from 'upgc/metal-cpu';
+import * as dsl from '../../src/ir/dsl.js';
+import { isPackedName } from '../../src/ir/packed.js';
+import { buildFiles } from '../../src/runtime/plan.js';
+import { dtypeOf } from '../support/random-graph.js';
+import { compiled, difference, type Trial } from '../support/trial.js';
+
+/**
+ * Products of one token whose vector is split over simdgroups, in every shape that the split can have, on the CPU
+ * device's 32 lanes: every logit within its error bound of the interpreter's.
+ */
+
+const vocabulary = 13;
+
+/** A norm, a gated pair of matrices and a residual, of rows of this length. */
+function gated(width: number, stored: string): dsl.Tensor {
+  const linear = (x: dsl.Tensor, name: string, rows: number): dsl.Tensor =>
+    dsl.linear(x, dsl.weight(`${name}.${stored}.matrix`, [rows, width]));
+  const x = dsl.embed(dsl.tokens(), dsl.weight('table.f32.table', [vocabulary, width]));
+  const h = dsl.rmsNorm(x, dsl.weight('gain.bf16.factor', [width]), { eps: 1e-5 });
+  return dsl.add(
+    dsl.mul(dsl.silu(linear(h, 'gate', vocabulary)), linear(h, 'up', vocabulary)),
+    linear(x, 'plain', vocabulary),
+  );
+}
+
+/** What of a vector the lanes have: some lanes idle, all busy, several slices, more than fits threadgroup memory. */
+const widths = { 'idle lanes': 192, 'one slice': 1024, 'three slices': 2880, 'several passes': 7168 };
+
+it.each(
+  Object.entries(widths).flatMap(([name, width]) =>
+    ['q4g32', 'q8g32', 'f16', 'bf16', 'f32'].map((format) => ({ name, width, format })),
+  ),
+)('$name, $width elements of $format', async ({ width, format }) => {
+  const packed = isPackedName(format);
+  const body = (): dsl.Tensor => gated(width, packed ? 'bf16' : format);
+  const trial: Trial = {
+    model: dsl.model({ name: 'split', config: dsl.z.looseObject({}), context: () => 4 }, body),
+    graph: dsl.buildGraph('split', { dtype: 'f32', dtypeOf }, body),
+    quantize: packed ? format : 'stored',
+    target: 'cuda',
+    tokens: [1, 12, 5],
+    chunk: 2,
+    context: 4,
+  };
+  await compiled(trial, async (build) => {
+    const text = readFileSync(path.join(build, buildFiles.kernels), 'utf8');
+    expect(text.match(/^ {4}wait_for_inputs\(\);$/gm)?.length).toBeGreaterThanOrEqual(2);
+    expect(await checkMetal(text, 'kernels.metal')).toEqual([]);
+    const { wrong, ratio } = await difference(build, trial);
+    expect(wrong).toBeUndefined();
+    expect(ratio).toBeLessThanOrEqual(1);
+  });
+});
