@@ -42,6 +42,8 @@ const config = z.object({
   attn_logit_softcapping: z.number().positive().nullable().default(50),
   final_logit_softcapping: z.number().positive().nullable().default(30),
   rms_norm_eps: z.number().positive().default(1e-6),
+  /** 0 where the checkpoint's norms have the 1, as in GGUF files. */
+  norm_offset: z.literal([0, 1]).default(1),
   tie_word_embeddings: z.boolean().default(true),
   hidden_activation: z.literal('gelu_pytorch_tanh').default('gelu_pytorch_tanh'),
   attention_bias: z.literal(false).default(false),
@@ -52,7 +54,7 @@ const config = z.object({
 type Config = z.output<typeof config>;
 
 const norm = (x: Tensor, name: string, c: Config): Tensor =>
-  rmsNorm(x, weight(`${name}.weight`, [c.hidden_size]), { eps: c.rms_norm_eps, offset: 1 });
+  rmsNorm(x, weight(`${name}.weight`, [c.hidden_size]), { eps: c.rms_norm_eps, offset: c.norm_offset });
 
 /** The first layer slides, the second does not, and so on. */
 function windowOf(index: number, c: Config): number | undefined {

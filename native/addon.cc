@@ -2,6 +2,7 @@
 // of its own throws upgc::Error elsewhere and becomes a JavaScript Error with a code here.
 #include <napi.h>
 
+#include "cuda/translation_unit.h"
 #include "device.h"
 #include "error.h"
 #include "language/admit.h"
@@ -280,6 +281,30 @@ Napi::Value create_program(const Napi::CallbackInfo& info) {
   });
 }
 
+/// `cudaSource` of NativeAddon.
+class CudaSource : public Task {
+ public:
+  CudaSource(Napi::Env env, ProgramSpec spec) : Task(env), spec_(std::move(spec)) {}
+
+ private:
+  void work() override {
+    check_program(spec_);
+    unit_ = cuda_translation_unit(spec_);
+  }
+  Napi::Value result() override { return Napi::String::New(Env(), unit_); }
+
+  ProgramSpec spec_;
+  std::string unit_;
+};
+
+Napi::Value cuda_source(const Napi::CallbackInfo& info) {
+  return promised(info.Env(), [&]() -> Napi::Value {
+    auto* source = new CudaSource(info.Env(), parse_program_spec(info[0]));
+    source->Queue();
+    return source->promise();
+  });
+}
+
 /// `inspectKernels` of NativeAddon.
 class Inspection : public Task {
  public:
@@ -478,7 +503,8 @@ Napi::Value pack_weights(const Napi::CallbackInfo& info) {
 
 Napi::Value list_devices(const Napi::CallbackInfo& info) {
   Napi::Array names = Napi::Array::New(info.Env());
-  for (const Device* device : devices()) names.Set(names.Length(), device->name());
+  for (const Device* device : devices())
+    if (device->present()) names.Set(names.Length(), device->name());
   return names;
 }
 
@@ -486,6 +512,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance{Napi::Persistent(ProgramObject::define(env))});
   exports.Set("devices", Napi::Function::New(env, list_devices, "devices"));
   exports.Set("createProgram", Napi::Function::New(env, create_program, "createProgram"));
+  exports.Set("cudaSource", Napi::Function::New(env, cuda_source, "cudaSource"));
   exports.Set("inspectKernels", Napi::Function::New(env, inspect_kernels, "inspectKernels"));
   exports.Set("checkKernels", Napi::Function::New(env, check_text, "checkKernels"));
   exports.Set("packWeights", Napi::Function::New(env, pack_weights, "packWeights"));

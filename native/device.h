@@ -33,11 +33,13 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const char* name() const = 0;
+  /// Whether this machine has it. On the JavaScript thread.
+  virtual bool present() const { return true; }
   /// Compiles and allocates; `spec` has passed `check_program`. Called on a worker thread.
   virtual std::unique_ptr<Program> create(const ProgramSpec& spec) const = 0;
 };
 
-/// Devices of this build, best first.
+/// Devices of this build, present or not, best first.
 const std::vector<const Device*>& devices();
 
 }  // namespace upgc

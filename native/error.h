@@ -10,6 +10,7 @@ namespace upgc {
 namespace code {
 constexpr const char* unknown_device = "UPGC_UNKNOWN_DEVICE";
 constexpr const char* no_clang = "UPGC_NO_CLANG";
+constexpr const char* no_cuda = "UPGC_NO_CUDA";
 constexpr const char* compile = "UPGC_COMPILE";
 constexpr const char* bad_plan = "UPGC_BAD_PLAN";
 constexpr const char* io = "UPGC_IO";

@@ -69,7 +69,8 @@ FunctionConstantValue parse_function_constant(const SpecNode& node) {
 
 std::map<std::string, std::string> compiler_environment() {
   std::map<std::string, std::string> environment;
-  for (const char* name : {"PATH", "HOME", "TMPDIR", "SDKROOT", "DEVELOPER_DIR"})
+  for (const char* name : {"PATH", "HOME", "TMPDIR", "SDKROOT", "DEVELOPER_DIR", "UPGC_NVRTC", "CUDA_HOME",
+                           "CUDA_PATH"})
     if (const char* setting = std::getenv(name)) environment[name] = setting;
   return environment;
 }

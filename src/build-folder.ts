@@ -151,7 +151,7 @@ function sourceOf(
   if ('randomSeed' in weights) return { random: randomLike(name, shape, weights.randomSeed) };
   const tensor = weights.tensors.get(name);
   if (!tensor) throw new CompilerBug(`weight ${name} is not in the checkpoint`);
-  return { tensor, transposed };
+  return { tensor, transposed: transposed !== (tensor.columnsFirst ?? false) };
 }
 
 /** The values of a leaf that is known at compile time. */

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { z } from 'zod';
-import { CompilerBug, UserError } from './diagnostic.js';
+import { checkName, CompilerBug, UserError } from './diagnostic.js';
 import { readJson, shown } from './input-file.js';
 import { checkTables } from './ir/check-model.js';
 import type { Model } from './ir/dsl.js';
@@ -12,9 +12,11 @@ import { emit } from './codegen/emit.js';
 import { checkBudget, memoryOf } from './codegen/memory.js';
 import { makePlan } from './codegen/plan.js';
 import type { Entry, Kernel } from './passes/entry.js';
+import { cacheDtypes, type CacheDType } from './passes/insert-kv-cache.js';
 import { checkStage, runPasses, type OnStage } from './passes/pipeline.js';
 import { bytesOf } from './passes/size.js';
 import { targets, type Target, type TargetName } from './passes/target.js';
+import { bestDevice } from './runtime/addon.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
 import { modelFileOf } from './architectures.js';
 import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
@@ -56,6 +58,8 @@ export interface CompileOptions {
   readonly context?: number;
   /** Most tokens of one prefill step; 64 by default. */
   readonly chunk?: number;
+  /** How keys and values are cached; by default as the target has it, in f32. f16 halves the cache and rounds them. */
+  readonly kv?: CacheDType;
   /** Bytes that weights, KV cache, pool, input and output and kernels may take together; by default any number. */
   readonly memoryBudget?: number;
   /** The build folder; `build/<model name>` by default. With null, nothing is written. */
@@ -134,6 +138,7 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   const context = options.context ?? built.context;
   checkCount('context', context);
   checkCount('chunk', options.chunk ?? 1);
+  if (options.kv !== undefined) checkName('cache type', 'cache types', options.kv, cacheDtypes);
   checkMemoryBudget(options.memoryBudget);
   const importance = await calibrate(options, built.graph, { checkpoint, methods, target, context, out });
   const compiled = compileGraph(graph, {
@@ -147,9 +152,9 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   });
   if (!compiled) return undefined;
   if (options.memoryBudget !== undefined) {
-    const { chunk } = options;
+    const { chunk, kv } = options;
     checkBudget(compiled.plan, memoryOf(compiled.plan, compiled.kernels), options.memoryBudget, (shorter) => {
-      const other = compileGraph(graph, { target, context: shorter, chunk, checkpoint });
+      const other = compileGraph(graph, { target, context: shorter, chunk, kv, checkpoint });
       if (!other) throw new CompilerBug('a compilation without a last pass ended early');
       return memoryOf(other.plan, other.kernels);
     });
@@ -203,8 +208,7 @@ function chooseModel(given: string | Model | undefined, checkpoint: Checkpoint |
 }
 
 function chooseTarget(name: string): Target {
-  // The embedded CPU device is the only one there is so far.
-  const chosen = name === 'auto' ? 'cpu' : name;
+  const chosen = name === 'auto' ? bestDevice() : name;
   if (Object.hasOwn(targets, chosen)) return targets[chosen as TargetName];
   throw new UserError(`there is no target '${name}'`, {
     notes: [`targets: auto, ${Object.keys(targets).join(', ')}`],
@@ -249,6 +253,7 @@ export interface GraphOptions {
   readonly target: Target;
   readonly context: number;
   readonly chunk?: number | undefined;
+  readonly kv?: CacheDType | undefined;
   readonly checkpoint?: Checkpoint | undefined;
   readonly methods?: ReadonlyMap<string, Method> | undefined;
   readonly importance?: Importance | undefined;

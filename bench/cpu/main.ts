@@ -7,9 +7,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { embed, linear, model, tokens as tokenIds, weight, z } from '#dist/index.js';
 import { compile } from '#dist/compiler.js';
+import { packedFormats, planesOf, type PackedName } from '#dist/ir/packed.js';
 import { MetalOnCpu, type BufferValue } from '#dist/metal-cpu/index.js';
 import { Session } from '#dist/runtime/index.js';
+import { targets } from '#dist/passes/target.js';
 import { dispatchTimes } from './dispatch.js';
 
 const root = path.resolve(import.meta.dirname, '../../..');
@@ -26,6 +29,7 @@ interface Result {
 
 const { values } = parseArgs({ options: { json: { type: 'boolean' }, simt: { type: 'boolean' } } });
 const lanes = values.simt === true ? 32 : 1;
+const target = lanes === 1 ? 'cpu' : 'metal';
 const rounds = 5;
 
 /** Compiles the yardstick; undefined where there is no clang for it or the CPU is another one. */
@@ -54,6 +58,9 @@ interface KernelBench {
   readonly bytes: number;
   readonly repeat: number;
   readonly yardstick?: readonly (string | number)[];
+  /** Threadgroups along y and their threads, of kernels that the compiler wrote. */
+  readonly groups?: number;
+  readonly threads?: number;
 }
 
 function q4(rows: number, length: number): KernelBench {
@@ -83,6 +90,46 @@ function row(kernel: string, length: number, inputs: readonly string[], hasYards
   };
 }
 
+/** The kernel that the compiler writes for a product with a packed matrix. */
+function emitted(format: PackedName, rows: number, length: number): KernelBench {
+  const { matvec } = targets[target];
+  const planes = planesOf(packedFormats[format]).map(({ name, elements, bytes }) => {
+    const data = new Uint8Array(rows * (length / elements) * bytes);
+    // Halves of 1/16; integers of any kind.
+    if (bytes === 2) new Uint16Array(data.buffer).fill(0x2c00);
+    else data.forEach((_, i) => (data[i] = i * 37));
+    return [`weight_${name}`, data] as const;
+  });
+  const bytes = planes.reduce((sum, [, data]) => sum + data.byteLength, 0);
+  return {
+    kernel: `matvec_${format}_${rows}x${length}`,
+    shape: 'as emitted',
+    rows,
+    groups: rows / (matvec.rows * matvec.simdgroups),
+    threads: matvec.simdgroups * lanes,
+    buffers: { ...Object.fromEntries(planes), x: ramp(length), y: new Float32Array(rows) },
+    bytes: bytes + 4 * (rows + length),
+    repeat: 20,
+    ...(format === 'q4g32' ? { yardstick: ['q4', rows, length, 20] } : {}),
+  };
+}
+
+/** Writes the kernels of a model whose only packed matrix has that shape and format. */
+async function writeProduct(
+  folder: string,
+  format: PackedName,
+  rows: number,
+  length: number,
+): Promise<string> {
+  const product = model({ name: 'product', config: z.looseObject({}), context: () => 1 }, () => {
+    const y = linear(embed(tokenIds(), weight('table', [64, length])), weight('matrix', [rows, length]));
+    return linear(y, weight('head', [64, rows]));
+  });
+  const out = path.join(folder, format);
+  await compile({ model: product, target, quantize: [{ match: 'matrix', format }], out });
+  return path.join(out, 'kernels.metal');
+}
+
 const benches = [
   q4(5120, 5120),
   q4(17920, 5120),
@@ -90,29 +137,43 @@ const benches = [
   row('softmax', 5120, ['x'], false),
 ];
 
-async function kernels(byHand: ReturnType<typeof yardstick>): Promise<Result[]> {
-  const library = await MetalOnCpu.open(path.join(here, 'kernels.metal'), { simdWidth: lanes });
+/** The least time of a kernel and of the same work by hand, by turns. */
+async function time(
+  library: MetalOnCpu,
+  bench: KernelBench,
+  byHand: ReturnType<typeof yardstick>,
+): Promise<Result> {
+  let microseconds = Infinity;
+  let hand = Infinity;
+  const launch = {
+    grid: bench.groups === undefined ? bench.rows * lanes : ([bench.threads ?? lanes, bench.groups] as const),
+    threads: bench.threads ?? lanes,
+    buffers: bench.buffers,
+    repeat: bench.repeat,
+  };
+  for (let round = 0; round < rounds; round++) {
+    const { seconds } = await library.run(bench.kernel, launch);
+    microseconds = Math.min(microseconds, 1e6 * seconds);
+    if (byHand && bench.yardstick) hand = Math.min(hand, byHand(...bench.yardstick));
+  }
+  return {
+    what: `${bench.kernel} ${bench.shape}`.trim(),
+    microseconds,
+    bytes: bench.bytes,
+    ...(hand < Infinity ? { yardstick: hand } : {}),
+  };
+}
+
+async function kernels(byHand: ReturnType<typeof yardstick>, folder: string): Promise<Result[]> {
   const results: Result[] = [];
+  const byOurselves = await MetalOnCpu.open(path.join(here, 'kernels.metal'), { simdWidth: lanes });
   for (const bench of benches) {
-    let microseconds = Infinity;
-    let hand = Infinity;
-    for (let round = 0; round < rounds; round++) {
-      const launch = {
-        grid: bench.rows * lanes,
-        threads: lanes,
-        buffers: bench.buffers,
-        repeat: bench.repeat,
-      };
-      const { seconds } = await library.run(`${bench.kernel}_${lanes}`, launch);
-      microseconds = Math.min(microseconds, 1e6 * seconds);
-      if (byHand && bench.yardstick) hand = Math.min(hand, byHand(...bench.yardstick));
-    }
-    results.push({
-      what: `${bench.kernel} ${bench.shape}`,
-      microseconds,
-      bytes: bench.bytes,
-      ...(hand < Infinity ? { yardstick: hand } : {}),
-    });
+    results.push(await time(byOurselves, { ...bench, kernel: `${bench.kernel}_${lanes}` }, byHand));
+  }
+  for (const format of ['q4g32', 'q4g32b', 'q6g32', 'q8g32', 'q4k'] as const) {
+    const file = await writeProduct(folder, format, 5120, 5120);
+    const library = await MetalOnCpu.open(file, { simdWidth: lanes });
+    results.push(await time(library, emitted(format, 5120, 5120), byHand));
   }
   return results;
 }
@@ -120,7 +181,6 @@ async function kernels(byHand: ReturnType<typeof yardstick>): Promise<Result[]> 
 /** Microseconds a token of greedy text, the least over the rounds. */
 async function tokens(model: string, file: string, count: number, folder: string): Promise<Result> {
   const out = path.join(folder, model);
-  const target = lanes === 1 ? 'cpu' : 'metal';
   await compile({ model: path.join(root, file), weights: path.join(root, 'examples', model), target, out });
   const session = await Session.open(out);
   try {
@@ -159,7 +219,7 @@ try {
   const readBytes = 256e6;
   const bandwidth = byHand && readBytes / byHand('read', readBytes, 10) / 1000;
   const results = [
-    ...(await kernels(byHand)),
+    ...(await kernels(byHand, folder)),
     await tokens('stories260k', 'models/llama.graph.ts', 255, folder),
     await tokens('phi4-shakespeare', 'models/phi4.graph.ts', 255, folder),
   ];

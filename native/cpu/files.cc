@@ -34,7 +34,8 @@ void write_file(const std::string& path, const std::string& content) {
 std::vector<HeaderFile> read_headers(const std::string& folder) {
   std::vector<fs::path> paths;
   std::error_code error;
-  for (const auto& file : fs::directory_iterator(folder, error)) paths.push_back(file.path());
+  for (const auto& file : fs::directory_iterator(folder, error))
+    if (!file.is_directory()) paths.push_back(file.path());
   if (error) throw Error(code::io, concat("cannot read the headers in ", folder, ": ", error.message()));
   std::sort(paths.begin(), paths.end());
   std::vector<HeaderFile> headers;

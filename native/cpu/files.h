@@ -16,7 +16,7 @@ struct HeaderFile {
   std::string content;
 };
 
-/// The files of a folder by name. UPGC_IO when one cannot be read.
+/// The files of a folder by name, without those of folders in it. UPGC_IO when one cannot be read.
 std::vector<HeaderFile> read_headers(const std::string& folder);
 
 /// The first lines of a compiler's output.

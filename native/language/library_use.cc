@@ -30,14 +30,13 @@ bool needs(const Part& part, std::string_view word) {
   return false;
 }
 
-/// Whether `word` selects 2 to 4 components of a vector, out of xyzw or rgba.
+}  // namespace
+
 bool is_swizzle(std::string_view word) {
   return word.size() >= 2 && word.size() <= 4 &&
          (word.find_first_not_of("xyzw") == std::string_view::npos ||
           word.find_first_not_of("rgba") == std::string_view::npos);
 }
-
-}  // namespace
 
 std::string library_use(const MetalText& text) {
   std::set<std::string> swizzles, used;

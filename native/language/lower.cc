@@ -7,6 +7,7 @@
 
 #include "../error.h"
 #include "admit.h"
+#include "library_use.h"
 
 namespace upgc {
 namespace {
@@ -35,9 +36,9 @@ std::string unreserved(std::string_view name) {
 
 class Lowering {
  public:
-  Lowering(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces)
+  Lowering(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces, Swizzles swizzles)
       : syntax_(syntax), text_(syntax.text()), source_(text_.text()), values_(values),
-        keeps_spaces_(spaces == AddressSpaces::kept) {}
+        keeps_spaces_(spaces == AddressSpaces::kept), calls_swizzles_(swizzles == Swizzles::functions) {}
 
   std::string result() {
     drop_instantiations();
@@ -46,12 +47,14 @@ class Lowering {
     give_function_constants();
     strip_attributes();
     const std::set<std::string_view> reserved = own_reserved_names(syntax_);
+    const std::set<std::string_view> swizzles = calls_swizzles_ ? swizzles_of_vectors() : std::set<std::string_view>();
     for (size_t i = 0; i < syntax_.code().size(); i++) {
       const Token& token = syntax_.code()[i];
       if (syntax_.at(i) == "threadgroup") lower_threadgroup(i);
       if (syntax_.at(i) == "constant" && keeps_spaces_) keep_constant(i);
       if (reserved.count(syntax_.at(i)) != 0) edits_.push_back({token.begin, token.end, unreserved(syntax_.at(i))});
       if (token.kind == TokenKind::number) lower_number(token);
+      if (is_member(i) && swizzles.count(syntax_.at(i)) != 0) call_swizzle(i);
     }
     for (const Token& token : text_.tokens())
       if (token.kind == TokenKind::directive) lower_pragma(token);
@@ -352,6 +355,30 @@ class Lowering {
     return behind != all.begin() && (behind - 1)->kind == Declaration::function && i < (behind - 1)->end;
   }
 
+  bool is_member(size_t i) const { return i > 0 && (syntax_.at(i - 1) == "." || syntax_.at(i - 1) == "->"); }
+
+  /// The swizzles of the text, but for those that are also names of its own.
+  std::set<std::string_view> swizzles_of_vectors() const {
+    std::set<std::string_view> swizzles;
+    for (size_t i = 0; i < syntax_.code().size(); i++)
+      if (is_member(i) && is_swizzle(syntax_.at(i))) swizzles.insert(syntax_.at(i));
+    for (size_t i = 0; i < syntax_.code().size(); i++)
+      if (!is_member(i)) swizzles.erase(syntax_.at(i));
+    return swizzles;
+  }
+
+  void call_swizzle(size_t i) {
+    const Token& word = syntax_.code()[i];
+    // `=` but not `==`, or an operator and `=`.
+    const std::string_view rest = std::string_view(source_).substr(word.end);
+    const size_t start = rest.find_first_not_of(" \t\n");
+    const std::string_view next = start == std::string_view::npos ? "" : rest.substr(start, 3);
+    const bool assigned = (next.size() > 1 && next[0] == '=' && next[1] != '=') ||
+                          (next.size() > 1 && next[1] == '=' && std::strchr("+-*/%&|^", next[0]) != nullptr) ||
+                          next == "<<=" || next == ">>=";
+    edits_.push_back({word.begin, word.end, concat(assigned ? "upgc_put_" : "upgc_get_", syntax_.at(i), "()")});
+  }
+
   void lower_number(const Token& token) {
     const std::string_view number = text_.spelling(token);
     const bool hex = number.size() > 1 && (number[1] == 'x' || number[1] == 'X');
@@ -389,14 +416,15 @@ class Lowering {
   const std::string& source_;
   const ConstantValues& values_;
   const bool keeps_spaces_;
+  const bool calls_swizzles_;
   std::vector<Edit> edits_;
   std::vector<Edit> dropped_;
 };
 
 }  // namespace
 
-std::string lower(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces) {
-  return Lowering(syntax, values, spaces).result();
+std::string lower(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces, Swizzles swizzles) {
+  return Lowering(syntax, values, spaces, swizzles).result();
 }
 
 std::string lower_names(const Syntax& syntax, const std::string& expression) {

@@ -25,7 +25,12 @@ using ConstantValues = std::map<uint64_t, double>;
 /// function constants become 1, `constant` before a variable becomes what native/msl/strict_language.h defines, and
 /// only the address space of a method's object is dropped. Columns stay but within a declaration that became longer.
 enum class AddressSpaces { erased, kept };
-std::string lower(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces = AddressSpaces::erased);
+///
+/// For a compiler without properties, swizzles become functions: `v.xyz` is `v.upgc_get_xyz()`, and `v.upgc_put_xyz()` where
+/// it is assigned to. Columns behind them are not kept.
+enum class Swizzles { properties, functions };
+std::string lower(const Syntax& syntax, const ConstantValues& values, AddressSpaces spaces = AddressSpaces::erased,
+                  Swizzles swizzles = Swizzles::properties);
 
 /// An expression of the text, with the names that `lower` replaces replaced.
 std::string lower_names(const Syntax& syntax, const std::string& expression);

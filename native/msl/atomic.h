@@ -1,6 +1,10 @@
 // <metal_atomic>. Threadgroups may run on different OS threads, so these are real atomic operations.
 #pragma once
 
+#ifdef UPGC_CUDA
+#include "cuda/atomic.h"
+#else
+
 #include "simdgroup.h"
 
 namespace metal {
@@ -117,3 +121,5 @@ using metal::atomic_int;
 using metal::atomic_long;
 using metal::atomic_uint;
 using metal::atomic_ulong;
+
+#endif  // UPGC_CUDA

@@ -34,6 +34,8 @@
 #else
 #define upgc_shared static __attribute__((used, aligned(16), section("upgc_shared")))
 #endif
+#elif defined(UPGC_CUDA)
+#define upgc_shared __shared__
 #elif UPGC_SIMD_WIDTH == 1
 #define upgc_shared
 #else

@@ -1,4 +1,5 @@
-// What every kernel text sees on the CPU device: the Metal standard library for compute kernels.
+// What every kernel text sees on the CPU device, and with UPGC_CUDA defined on the CUDA device: the Metal standard library
+// for compute kernels. The folder cuda/ has what differs there.
 //
 // Parts that few kernels need cost 5 to 20 ms each. With UPGC_SELECTS_PARTS defined, only those are there whose
 // UPGC_USES_<PART> is defined; a text needs a part when one of its words contains
@@ -30,7 +31,12 @@
 #ifdef UPGC_STRICT
 #include "strict.h"
 #endif
+#ifdef UPGC_CUDA
+#include "cuda/compiler.h"
+#include "cuda/half.h"
+#else
 #include "abi.h"
+#endif
 #ifdef UPGC_SANITIZE
 #include "sanitize.h"
 #endif

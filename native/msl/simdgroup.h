@@ -3,6 +3,10 @@
 // part are there, the runtime calls the function's `Combine` once for all of them.
 #pragma once
 
+#ifdef UPGC_CUDA
+#include "cuda/simdgroup.h"
+#else
+
 #include "abi.h"
 #include "math.h"
 
@@ -346,3 +350,5 @@ UPGC_GROUP_FUNCTIONS(quad, Quad)
 
 }  // namespace metal
 #undef UPGC_SITE
+
+#endif  // UPGC_CUDA

@@ -2,6 +2,10 @@
 // layout of Apple's GPUs, which public kernels rely on; in a simdgroup of one thread, the thread has all 64.
 #pragma once
 
+#ifdef UPGC_CUDA
+#include "cuda/simdgroup_matrix.h"
+#else
+
 #include "simdgroup.h"
 
 namespace upgc {
@@ -168,3 +172,5 @@ UPGC_INLINE simdgroup_matrix<T, 8, 8> operator*(simdgroup_matrix<T, 8, 8> a, sim
 using metal::simdgroup_bfloat8x8;
 using metal::simdgroup_float8x8;
 using metal::simdgroup_half8x8;
+
+#endif  // UPGC_CUDA

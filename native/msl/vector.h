@@ -3,6 +3,10 @@
 // lists them, as in `#define UPGC_SWIZZLES(M) M(xyz) M(wzyx)`.
 #pragma once
 
+#ifdef UPGC_CUDA
+#include "cuda/vector.h"
+#else
+
 #include "scalar.h"
 
 namespace metal {
@@ -300,3 +304,5 @@ UPGC_VECTOR_TYPES(UPGC_VECTOR_NAMES)
   using metal::T##4;
 UPGC_VECTOR_TYPES(UPGC_VECTOR_NAMES)
 #undef UPGC_VECTOR_NAMES
+
+#endif  // UPGC_CUDA

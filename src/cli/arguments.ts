@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { policyNames } from '../ir/policy.js';
+import { cacheDtypes, type CacheDType } from '../passes/insert-kv-cache.js';
 import { targets, type TargetName } from '../passes/target.js';
 
 /** A whole number of at least `least`, as a commander argument parser. */
@@ -31,6 +32,7 @@ export interface ModelFlags {
   readonly quantize?: string;
   readonly context?: number;
   readonly chunk?: number;
+  readonly kv?: CacheDType;
 }
 
 /** Adds the options of `ModelFlags`. */
@@ -43,14 +45,20 @@ export function withModelOptions(command: Command): Command {
     )
     .option(
       '--weights <path>',
-      'checkpoint: a folder (config.json, model.safetensors, tokenizer.json) or a GGUF file',
+      'checkpoint: a folder (config.json, model.safetensors, tokenizer.json), a GGUF file, or random:SEED',
     )
     .option(
       '--quantize <how>',
       `how matrices are stored: ${policyNames.join(', ')}, or rules in a file POLICY.json (default: the model's own rules, or as in the checkpoint)`,
     )
     .option('--context <n>', 'most tokens of a text (default: what the model was made for)', wholeNumber(1))
-    .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1));
+    .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1))
+    .addOption(
+      new Option(
+        '--kv <type>',
+        'how keys and values are cached (default: f32); f16 halves the cache and rounds them',
+      ).choices(cacheDtypes),
+    );
 }
 
 const byteUnits: ReadonlyMap<string, number> = new Map(

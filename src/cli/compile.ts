@@ -107,8 +107,10 @@ function poolQuality({ bytes, lowerBound, optimal }: EntrySummary['pool']): stri
   return `, ${Math.ceil((bytes / lowerBound - 1) * 100)} % above the lower bound`;
 }
 
-/** `1.24 MB, 4.93 bits a weight: q4g32 0.98 MB, q6g32 0.25 MB, bf16 4.61 kB` */
+/** `1.10 MiB, 4.71 bits each: q4g32 972.0 KiB, q6g32 156.0 KiB, bf16 3.38 KiB`, or `27.3 GiB of bf16` */
 function weightsLine({ weightBytes, bitsPerWeight, formats }: CompileSummary): string {
+  const [only, ...others] = Object.keys(formats);
+  if (only !== undefined && others.length === 0) return `${formatBytes(weightBytes)} of ${only}`;
   const parts = Object.entries(formats)
     .sort(([, a], [, b]) => b.bytes - a.bytes)
     .map(([format, { bytes }]) => `${format} ${formatBytes(bytes)}`);

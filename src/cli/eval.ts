@@ -34,7 +34,7 @@ export function evalCommand(): Command {
       wholeNumber(1),
     )
     .option('--compare <builds...>', 'two build folders: the second is measured against the first')
-    .option('--device <name>', 'where to run: auto, cpu, or cpu:simt for 32-lane builds only', 'auto')
+    .option('--device <name>', 'where to run: auto, cuda, cpu, or cpu:simt for 32-lane builds only', 'auto')
     .option('--threads <n>', 'OS threads of the CPU device (default: 1)', wholeNumber(1))
     .option('--json', 'print the results as JSON')
     .action(run);

@@ -44,7 +44,7 @@ export function runCommand(): Command {
     )
     .option('--seed <n>', 'the same seed draws the same tokens (default: random)', wholeNumber(0))
     .option('--ignore-eos', 'go on after an end-of-sequence token')
-    .option('--device <name>', 'where to run: auto, cpu, or cpu:simt for 32-lane builds only', 'auto')
+    .option('--device <name>', 'where to run: auto, cuda, cpu, or cpu:simt for 32-lane builds only', 'auto')
     .option('--threads <n>', 'OS threads of the CPU device (default: 1)', wholeNumber(1))
     .option('--sanitize', "check every access of every kernel: bounds, races, threadgroup memory's first use")
     .option(

@@ -28,7 +28,7 @@ const positionTypes = {
   simdgroup_index_in_threadgroup: 'uint simdgroup',
 } as const;
 
-type Position = keyof typeof positionTypes;
+export type Position = keyof typeof positionTypes;
 
 /** Collects the parameter list of a kernel and what its buffers are bound to: buffers first, then threadgroup memory, then positions. */
 export class ArgumentList {

@@ -7,7 +7,7 @@ import type { Entry, Kernel } from '../passes/entry.js';
 import type { Target } from '../passes/target.js';
 import { floatLiteral } from './expression.js';
 import type { Argument, Operand } from './arguments.js';
-import { writeKernel, type KernelText } from './kernels.js';
+import { writeKernel } from './kernels.js';
 import { writeFormat } from './packed.js';
 
 /** kernels.metal and how each kernel of each entry is launched. */
@@ -38,7 +38,7 @@ type Template = (context: Readonly<Record<string, unknown>>) => string;
 
 const templates = new Map<string, Template>();
 
-function template(name: KernelText['template'] | 'kernels'): Template {
+function template(name: string): Template {
   if (templates.size === 0) {
     const handlebars = Handlebars.create();
     for (const file of readdirSync(folder)) {
@@ -102,6 +102,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
           ]
         : [],
     ulp: floatLiteral(2 ** -23),
+    lanes: target.simdWidth > 1 ? [{}] : [],
     loopHints:
       target.simdWidth === 1
         ? [

@@ -12,7 +12,7 @@ import { writeEmbed, writeElementwise } from './write-elements.js';
 
 /** Everything that a template needs: literals and text, no decisions left. */
 export interface KernelText {
-  readonly template: KernelKind | 'split';
+  readonly template: string;
   /** Shape and variant in words, e.g. `matvec_f32_add_64x172`. */
   readonly name: string;
   readonly context: Readonly<Record<string, unknown>>;

@@ -39,11 +39,14 @@ function factor(format: PackedFormat, plane: 'scales' | 'biases', at: string): s
   return plane === 'biases' ? `-(${product})` : product;
 }
 
-/** The integer of element j (or, `upper`, j + 16) of a run from its byte and the further bits. */
-function integer({ bits, zero }: PackedFormat, byte: string, j: string): string {
+/** The integer of an element from the half of a byte that holds its low bits, and bit `j` of the further ones. */
+function integer({ bits }: PackedFormat, half: string, j: string): string {
   const further = [...Array(bits - 4).keys()].map((bit) => ` | (high${bit} >> ${j} & 1) << ${4 + bit}`);
-  return `float(int(${byte} & 15${further.join('')})${zero > 0 ? ` - ${zero}` : ''})`;
+  return further.length === 0 ? `int(${half})` : `int((${half})${further.join('')})`;
 }
+
+const less = (value: string, zero: number): string =>
+  zero === 0 ? `float(${value})` : `float(${value} - ${zero})`;
 
 /** Bytes as simdgroups of several lanes load them, 16 at a time, into `words`. */
 function wideLoads(count: number): string[] {
@@ -56,23 +59,26 @@ function wideLoads(count: number): string[] {
   return [...loads, `const uint words[${4 * count}] = {${words.join(', ')}};`];
 }
 
-/** How element j and element j + 16 of a run are read. */
+/** How element j and element j + 16 of a run are read, as `lower` and `upper`. */
 function readsOf(format: PackedFormat, wide: boolean) {
   if (format.bits === 8) {
-    const word = (at: string): string => `float(int(words[${at}] << (24 - j % 4 * 8)) >> 24)`;
-    const plain = (at: string): string => `float(row.quants[${sum('run * 32', at)}])`;
+    const word = (at: string): string => `int(words[${at}] << (24 - j % 4 * 8)) >> 24`;
+    const plain = (at: string): string => `int(row.quants[${sum('run * 32', at)}])`;
     return {
       loads: wide ? wideLoads(2) : [],
-      byte: [],
-      lower: wide ? word('j / 4') : plain('j'),
-      upper: wide ? word('j / 4 + 4') : plain('j + 16'),
+      integers: [
+        `const int lower = ${wide ? word('j / 4') : plain('j')};`,
+        `const int upper = ${wide ? word('j / 4 + 4') : plain('j + 16')};`,
+      ],
     };
   }
   return {
     loads: wide ? wideLoads(1) : [],
-    byte: [`const uint byte = ${wide ? 'words[j / 4] >> (j % 4 * 8)' : 'row.quants[run * 16 + j]'};`],
-    lower: integer(format, 'byte', 'j'),
-    upper: integer(format, 'byte >> 4', '(j + 16)'),
+    integers: [
+      `const uint byte = ${wide ? 'words[j / 4] >> (j % 4 * 8)' : 'row.quants[run * 16 + j]'};`,
+      `const int lower = ${integer(format, 'byte & 15', 'j')};`,
+      `const int upper = ${integer(format, 'byte >> 4 & 15', '(j + 16)')};`,
+    ],
   };
 }
 
@@ -82,7 +88,7 @@ export function writeFormat(
   { simdWidth, split }: Target,
 ): Readonly<Record<string, unknown>> {
   const format: PackedFormat = packedFormats[name];
-  const { bits, group } = format;
+  const { bits, group, zero } = format;
   const planes = planesOf(format).map((plane) => {
     const { type, bytes } = planeType(format, plane.name);
     const each = (plane.elements * bytes) / plane.bytes;
@@ -93,20 +99,21 @@ export function writeFormat(
   );
   const bias = hasBias(format);
   const halves = group < 32;
-  const { loads, byte, lower, upper } = readsOf(format, simdWidth > 1);
+  const { loads, integers } = readsOf(format, simdWidth > 1);
   const scales = halves
     ? [
         `const float scale = ${factor(format, 'scales', '')};`,
         `const float upper_scale = ${factor(format, 'scales', '1')};`,
       ]
     : [`const float scale = ${factor(format, 'scales', '')};`];
+  const [lower, upper] = [`${less('lower', zero)} * x[j]`, `${less('upper', zero)} * x[j + 16]`];
   const part = (sums: string, terms: string): string => `${sums}[j % width] += ${terms};`;
   return {
     name,
     doc: docOf(format),
     planes,
     parameters: planes.map((plane) => `device const ${plane.type}* ${plane.name}`).join(', '),
-    pointers: planes.map((plane) => `${plane.name} + row * ${plane.perRow}`).join(', '),
+    pointers: planes.map((plane) => `${plane.name} + row * ${plane.perRow}`),
     loads: [
       ...scales,
       ...(bias ? [`const float bias = ${factor(format, 'biases', '')};`] : []),
@@ -115,10 +122,10 @@ export function writeFormat(
     ],
     parts: ['parts', ...(halves ? ['upper_parts'] : []), ...(bias ? ['totals'] : [])],
     steps: [
-      ...byte,
+      ...integers,
       ...(halves
-        ? [part('parts', `${lower} * x[j]`), part('upper_parts', `${upper} * x[j + 16]`)]
-        : [part('parts', `${lower} * x[j] + ${upper} * x[j + 16]`)]),
+        ? [part('parts', lower), part('upper_parts', upper)]
+        : [part('parts', `${lower} + ${upper}`)]),
       ...(bias ? [part('totals', 'x[j] + x[j + 16]')] : []),
     ],
     total: sum(
@@ -126,12 +133,12 @@ export function writeFormat(
       halves ? 'upper_scale * upper_parts[j]' : '',
       bias ? 'bias * totals[j]' : '',
     ),
+    value:
+      bits === 8
+        ? 'int(row.quants[run * 32 + j])'
+        : integer(format, 'row.quants[run * 16 + j % 16] >> (j / 16 * 4) & 15', 'j'),
     element: sum(
-      `${factor(format, 'scales', 'j / 16')} * ${
-        bits === 8
-          ? 'float(row.quants[run * 32 + j])'
-          : integer(format, 'row.quants[run * 16 + j % 16] >> (j / 16 * 4)', 'j')
-      }`,
+      `${factor(format, 'scales', 'j / 16')} * ${less('q', zero)}`,
       bias ? factor(format, 'biases', '') : '',
     ),
     high,

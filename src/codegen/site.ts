@@ -40,12 +40,12 @@ export function siteOf(site: Omit<Site, 'output' | 'iteration'>, output: Output)
 }
 
 export interface Written {
-  /** When it is not the one of the kernel's kind. */
-  readonly template?: 'split';
   /** The name without the suffixes that any kernel's name can have. */
   readonly name: string;
   /** What the template computes, in words; what is fused follows. */
   readonly doc: string;
+  /** That of the kernel's kind by default. */
+  readonly template?: string;
   readonly context: Readonly<Record<string, unknown>>;
   readonly threads: number;
   /** Threadgroups along y; x counts tokens. */
@@ -98,12 +98,13 @@ export function matrixRows(site: Site, name: string, node: Node) {
     };
   }
   const { buffer, start, stride, type, open, close } = parameter(site, name, node);
+  const factor = (n: string): string => (n.endsWith(')') ? n : inParentheses(n));
   return {
     dtype,
     buffers: [buffer],
     declared: `device const ${type}*`,
     multiply: 'multiply_rows',
-    row: (n: string): string => sum(buffer, start, times(inParentheses(n), stride)),
+    row: (n: string): string => sum(buffer, start, times(factor(n), stride)),
     element: (row: string, n: string): string => `${open}${row}[${n}]${close}`,
   };
 }

@@ -9,9 +9,12 @@ export function writeStore(site: Site, needsStep = false): Record<string, unknow
   const { append, result } = output;
   const epilogue = writeEpilogue(site);
   const number = kernel.outputs.length > 1 ? String(kernel.outputs.indexOf(output)) : '';
-  const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, elementTypeOf(result.type));
+  const dtype = elementTypeOf(result.type);
+  const name = list.write(`${append ? 'cache' : 'y'}${number}`, result, dtype);
+  // Metal would convert by itself; no other language has to.
+  const stored = dtype === 'f16' ? { result: `half(${epilogue.result})` } : {};
   const token = iteration.rows > 1 ? 't' : '';
   const row = append ? cacheRow(sum('step.position', token), append.type.shape[0]) : token;
   if (needsStep || append || iteration.rows > 1 || readsStep(site)) list.step();
-  return { ...epilogue, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
+  return { ...epilogue, ...stored, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
 }

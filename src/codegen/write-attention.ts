@@ -1,9 +1,14 @@
 import { CompilerBug } from '../diagnostic.js';
 import type { Node } from '../ir/graph.js';
+import { elementTypeOf } from '../ir/type.js';
 import { partBlock } from '../ir/ops/attention-parts.js';
+import { attentionShape, type AttentionShape } from '../passes/attention-shape.js';
 import { kernelSteps } from '../passes/text.js';
+import type { Position } from './arguments.js';
 import {
   cacheRow,
+  conversion,
+  elementType,
   floatLiteral,
   isPacked,
   rowStart,
@@ -49,9 +54,9 @@ export function writeRope(site: Site): Written {
 /** Positions whose scores are held at a time. */
 const attentionBlock = 32;
 
-/** The pass of a query over the keys and values that it sees: operands, literals and words for the template. */
-function writeScan(site: Site, node: Node<'attention' | 'attention_parts'>) {
-  const { entry, layout, target, list, iteration } = site;
+/** What a query sees of the cache: operands, and words and text for the template. */
+function writeSight(site: Site, node: Node<'attention' | 'attention_parts'>) {
+  const { entry, layout, list, iteration } = site;
   const [q, k, v] = [0, 1, 2].map((index) => layout.of(operand(node, index)));
   if (!q || !k || !v || !isPacked(k) || !isPacked(v))
     throw new CompilerBug('attention reads keys and values from a cache');
@@ -59,25 +64,25 @@ function writeScan(site: Site, node: Node<'attention' | 'attention_parts'>) {
   if (heads === undefined || width === undefined) throw new CompilerBug('attention has no heads');
   const groups = Number(k.shape[1]);
   const inHeads = { ...iteration, axes: [heads, width] };
-  const query = sum(
-    list.read('q', q.source, 'f32'),
-    rowStart(q, iteration),
-    times('head', rowStrides(q, inHeads).at(-2) ?? 0),
-  );
-  list.read('k', k.source, 'f32');
-  list.read('v', v.source, 'f32');
-  const { simdWidth } = target;
+  const query = sum(list.read('q', q.source, 'f32'), rowStart(q, iteration));
+  const dtype = elementTypeOf(k.source.type);
+  list.read('k', k.source, dtype);
+  list.read('v', v.source, dtype);
   const { scale = 1 / Math.sqrt(width), window = Infinity, softcap } = node.attrs;
   // A window of the whole context hides nothing.
   const hides = window < (entry.graph.dims['C'] ?? Infinity);
   const [cacheRows] = k.shape;
-  const keyRow = (position: string): string => times(cacheRow(position, cacheRows), groups * width);
-  const dotVector = greatestPowerOfTwo(width, target.vector);
-  const group = heads === groups ? 'head' : `head / ${heads / groups}`;
   return {
     heads,
+    groups,
     width,
+    query,
+    /** Elements from a head of the query to the next. */
+    headStride: rowStrides(q, inHeads).at(-2) ?? 0,
+    keyRow: (position: string): string => times(cacheRow(position, cacheRows), groups * width),
+    score: (dot: string): string => scoreOf(dot, scale, softcap),
     shape: nameOf(
+      dtype === 'f32' ? '' : dtype,
       `${heads}x${groups}x${width}`,
       hides ? `w${window}` : '',
       softcap === undefined ? '' : 'softcap',
@@ -85,12 +90,44 @@ function writeScan(site: Site, node: Node<'attention' | 'attention_parts'>) {
     words: `${heads} heads over the ${hides ? `latest ${window} ` : ''}cached keys and values of ${groups}`,
     literals: {
       keys: sum('step.position', iteration.rows > 1 ? 't' : '', '1'),
-      q: query,
-      keyHead: times(inParentheses(group), width),
       first: hides ? `keys - metal::min(keys, ${window}u)` : '0',
+      width,
+      type: elementType[dtype],
+      ...conversion[dtype],
+    },
+  };
+}
+
+type Sight = ReturnType<typeof writeSight>;
+
+/** A template's pass over what a query sees. */
+interface Scan {
+  readonly template: string;
+  readonly literals: Readonly<Record<string, unknown>>;
+  readonly threads: number;
+  /** Threadgroups for the heads of a token. */
+  readonly tiles: number;
+  /** What a threadgroup is called in terms of which its output lies. */
+  readonly positions: readonly Position[];
+}
+
+function writeScan(site: Site, node: Node<'attention' | 'attention_parts'>, sight: Sight): Scan {
+  const shape = attentionShape(operand(node, 0), operand(node, 1), site.target);
+  return shape ? sharedScan(site, sight, shape) : headScan(site, sight);
+}
+
+/** A simdgroup for each head, each lane with a position of its own. */
+function headScan({ target }: Site, { heads, groups, width, query, headStride, keyRow, score }: Sight): Scan {
+  const { simdWidth } = target;
+  const dotVector = greatestPowerOfTwo(width, target.vector);
+  const group = heads === groups ? 'head' : `head / ${heads / groups}`;
+  return {
+    template: '',
+    literals: {
+      q: sum(query, times('head', headStride)),
+      keyHead: times(inParentheses(group), width),
       keyRow: keyRow('position'),
       valueRow: keyRow('begin + j'),
-      width,
       simdWidth,
       block: attentionBlock,
       scores: attentionBlock / simdWidth,
@@ -101,8 +138,56 @@ function writeScan(site: Site, node: Node<'attention' | 'attention_parts'>) {
       held: simdWidth === 1 ? 'j' : `j / ${simdWidth}`,
       perLane: ceilDiv(width, simdWidth),
       dotVector,
-      score: scoreOf(`pairwise_sum<${dotVector}>(partial)`, scale, softcap),
+      score: score(`pairwise_sum<${dotVector}>(partial)`),
     },
+    threads: simdWidth,
+    tiles: heads,
+    positions: ['threadgroup_position_in_grid', 'thread_index_in_simdgroup'],
+  };
+}
+
+/** A threadgroup for heads that share keys. */
+function sharedScan({ target, list }: Site, sight: Sight, shape: AttentionShape): Scan {
+  const { groups, width, query, headStride, keyRow, score, literals } = sight;
+  const { simdgroups, heads, vector, lanes, chunks, rows } = shape;
+  const { simdWidth } = target;
+  const slots = simdWidth / lanes;
+  const stride = width + 2;
+  const threads = simdgroups * simdWidth;
+  const tiles = sight.heads / heads;
+  const group = tiles === groups ? 'tile' : `tile / ${tiles / groups}`;
+  const run = lanes * vector;
+  const own = chunks === 1 ? 'part + i' : `part + i / ${vector} * ${run} + i % ${vector}`;
+  list.threadgroup('sums', 'float', simdgroups * heads * stride * 4);
+  return {
+    template: '_shared',
+    literals: {
+      ...shape,
+      simdWidth,
+      threads,
+      stride,
+      slots,
+      elements: vector * chunks,
+      headElements: heads * width,
+      q: sum(query, times('tile', heads * headStride)),
+      queryElement: sum(times('h', headStride), own),
+      ownElement: own,
+      keyHead: times(inParentheses(group), width),
+      keyRow: keyRow('position'),
+      ownPosition: sum('begin', rows > 1 ? times('r', simdgroups * slots) : '', 'row'),
+      block: simdgroups * slots * rows,
+      chunk: chunks > 1 ? ` + c * ${run}` : '',
+      vectorType: vector === 8 ? 'uint4' : `${literals.type}4`,
+      score: score('dot'),
+    },
+    threads,
+    tiles,
+    positions: [
+      'threadgroup_position_in_grid',
+      'thread_index_in_threadgroup',
+      'thread_index_in_simdgroup',
+      'simdgroup_index_in_threadgroup',
+    ],
   };
 }
 
@@ -113,41 +198,52 @@ function scoreOf(dot: string, scale: number, softcap: number | undefined): strin
 }
 
 export function writeAttention(site: Site): Written {
-  const { kernel, target, list } = site;
-  const { heads, shape, words, literals } = writeScan(site, anchorOf(kernel, 'attention'));
+  const { kernel, list } = site;
+  const node = anchorOf(kernel, 'attention');
+  const sight = writeSight(site, node);
+  const { template, literals, threads, tiles, positions } = writeScan(site, node, sight);
   const store = writeStore(site, true);
-  list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
+  list.position(...positions);
   return {
-    name: nameOf('attention', kernelSteps(kernel), shape),
-    doc: `Causal attention of ${words}`,
-    context: { ...store, ...literals },
-    threads: target.simdWidth,
-    tiles: heads,
+    name: nameOf('attention', kernelSteps(kernel), sight.shape),
+    doc: `Causal attention of ${sight.words}`,
+    template: `attention${template}`,
+    context: { ...store, ...sight.literals, ...literals },
+    threads,
+    tiles,
   };
 }
 
 export function writeAttentionParts(site: Site): Written {
-  const { kernel, target, list, iteration } = site;
+  const { kernel, list, iteration } = site;
   const node = anchorOf(kernel, 'attention_parts');
-  const { heads, width, shape, words, literals } = writeScan(site, node);
+  const sight = writeSight(site, node);
+  const { template, literals, threads, tiles, positions } = writeScan(site, node, sight);
+  const { heads, width, words } = sight;
   const { parts } = node.attrs;
   const stride = width + 2;
   const y = list.write('y', kernel.outputs[0].result, 'f32');
   list.step();
-  list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
+  list.position(...positions);
   const token = iteration.rows > 1 ? times('t', heads * parts * stride) : '';
+  const own =
+    tiles === heads
+      ? times('group.y', stride)
+      : `((tile * ${heads / tiles} + h) * ${parts} + group.y % ${parts}) * ${stride}`;
   return {
-    name: nameOf('attention_parts', parts, shape),
+    name: nameOf('attention_parts', parts, sight.shape),
     doc: `Causal attention of ${words} in ${parts} parts, not yet divided: sums, greatest score, total of each`,
+    template: `attention_parts${template}`,
     context: {
+      ...sight.literals,
       ...literals,
       parts,
       partBlock,
       partBlocks: partBlock * parts,
-      output: sum(y, token, times('group.y', stride)),
+      output: sum(y, token, own),
     },
-    threads: target.simdWidth,
-    tiles: heads * parts,
+    threads,
+    tiles: tiles * parts,
   };
 }
 
@@ -172,13 +268,24 @@ export function writeParts(site: Site, combine: Node) {
 export function writeAttentionCombine(site: Site): Written {
   const { kernel, target, list } = site;
   const parts = writeParts(site, anchorOf(kernel, 'attention_combine'));
+  const { simdWidth } = target;
+  // Lanes that have a part each, and threads that have an element each.
+  const shared = simdWidth > 1 && parts.count <= simdWidth;
+  const threads = shared
+    ? Math.min(target.rowThreads, ceilDiv(parts.width, simdWidth) * simdWidth)
+    : simdWidth;
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
+  if (shared) {
+    list.threadgroup('shares', 'float', parts.count * 4);
+    list.position('thread_index_in_threadgroup');
+  }
   return {
     name: nameOf('attention_combine', parts.count, kernelSteps(kernel), `${parts.heads}x${parts.width}`),
     doc: `Combines ${parts.count} parts of each of ${parts.heads} heads`,
-    context: { ...store, ...parts, simdWidth: target.simdWidth },
-    threads: target.simdWidth,
+    template: shared ? 'attention_combine_shared' : 'attention_combine',
+    context: { ...store, ...parts, simdWidth, threads },
+    threads,
     tiles: parts.heads,
   };
 }

@@ -153,9 +153,11 @@ export function writeArgmax(site: Site): Written {
   const { kernel, target, list, iteration } = site;
   const { tiles, literals } = rowShape(site, operand(anchorOf(kernel, 'argmax'), 0), 1);
   const { x, width } = literals;
+  const threads = Math.min(target.scanThreads, ceilDiv(width, target.simdWidth) * target.simdWidth);
   const name = list.write('y', kernel.outputs[0].result, 'i32');
   if (iteration.rows > 1 || readsStep(site)) list.step();
-  list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
+  list.position('threadgroup_position_in_grid', 'thread_index_in_threadgroup');
+  const { max } = reductionsOf(site, threads);
   const row = sum(iteration.rows > 1 ? times('t', tiles) : '', tiles > 1 ? 'group.y' : '');
   return {
     name: nameOf('argmax', width),
@@ -163,10 +165,12 @@ export function writeArgmax(site: Site): Written {
     context: {
       x,
       width,
-      simdWidth: target.simdWidth,
+      threads,
+      greatest: max('best'),
+      winner: max(`best == greatest ? -float(index) : -${width}.0f`),
       output: `${name}[${row}]`,
     },
-    threads: target.simdWidth,
+    threads,
     tiles,
   };
 }

@@ -9,7 +9,7 @@ export function writeSample(site: Site): Written {
   const node = anchorOf(kernel, 'sample');
   const logits = operand(node, 0);
   const width = Number(logits.type.shape[1]);
-  const threads = Math.min(target.rowThreads, Math.ceil(width / target.simdWidth) * target.simdWidth);
+  const threads = Math.min(target.scanThreads, Math.ceil(width / target.simdWidth) * target.simdWidth);
   const pointer = (name: string, access: Access, dtype: 'f32' | 'i32'): string =>
     sum(list.read(name, access.source, dtype), rowStart(access, iteration));
   const x = pointer('x', layout.of(logits), 'f32');
@@ -29,6 +29,7 @@ export function writeSample(site: Site): Written {
       ids,
       width,
       threads,
+      batch: threads > 1 ? 8 : 1,
       greatest: max('most'),
       count: total('own'),
       best: max('best'),

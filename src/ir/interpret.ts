@@ -2,7 +2,7 @@ import { CompilerBug } from '../diagnostic.js';
 import { nameInputs, type NdArray } from './define.js';
 import { isOp, type Graph, type Node } from './graph.js';
 import { ops, type AttrsOf, type OpName } from './ops/index.js';
-import { bindShape, elementCount, type DimBindings } from './type.js';
+import { bindShape, elementCount, rounded, type DimBindings } from './type.js';
 
 /** What a step is given: inputs, weights and states by name. */
 export interface Feed {
@@ -22,7 +22,9 @@ export interface StepResult {
 /** Evaluates one node from the values of its inputs. */
 export function evaluateNode(node: Node, inputs: readonly NdArray[], dims: DimBindings): NdArray {
   const shape = bindShape(node.type.shape, dims);
-  return { shape, data: evaluateOp(node.op, node.attrs, inputs, shape) };
+  const data = evaluateOp(node.op, node.attrs, inputs, shape);
+  const { dtype } = node.type;
+  return { shape, data: dtype === 'f16' ? data.map((value) => rounded(value, dtype)) : data };
 }
 
 function evaluateOp<N extends OpName>(

@@ -12,6 +12,21 @@ export const storedAs = [...dtypes, ...packedNames] as const satisfies readonly 
 export const bytesPerElement: { readonly [D in DType]: number } = { f32: 4, f16: 2, bf16: 2, i32: 4 };
 
 /**
+ * The number that an element of a dtype can hold nearest to `value`, of two the even one. The interpreter computes in
+ * float64 and rounds only what is stored in 16 bits.
+ */
+export function rounded(value: number, dtype: DType): number {
+  if (dtype !== 'f16' || !Number.isFinite(value) || value === 0) return value;
+  // Ten bits follow the first; below 2^-14 steps are all alike.
+  const step = 2 ** (Math.max(-14, Math.floor(Math.log2(Math.abs(value)))) - 10);
+  const steps = Math.abs(value) / step;
+  const below = Math.floor(steps);
+  const up = steps - below > 0.5 || (steps - below === 0.5 && below % 2 === 1);
+  const nearest = (below + (up ? 1 : 0)) * step;
+  return Math.sign(value) * (nearest > 65504 ? Infinity : nearest);
+}
+
+/**
  * An axis length: a number, or the name of a length that is bound later.
  * `T` counts the tokens of a step, `C` the context the build is made for.
  */

@@ -1,6 +1,6 @@
 import { bindShape } from '../ir/type.js';
 import { nameInputs, type Cost } from '../ir/define.js';
-import type { Graph, Node } from '../ir/graph.js';
+import { isOp, type Graph, type Node } from '../ir/graph.js';
 import { ops } from '../ir/ops/index.js';
 import { bytesOf } from './size.js';
 import type { MachineCost } from './target.js';
@@ -22,13 +22,18 @@ function timeOf(node: Node, graph: Graph, groups: number, share: number, machine
   return Math.ceil(groups / machine.threadgroups) * ((costOf(node, graph).flops * share) / machine.flops);
 }
 
+/** Threadgroups that share a row of a node's result where a kernel computes it by itself. */
+const groupsOfRow = (node: Node): number =>
+  isOp(node, 'attention_combine') ? Number(node.type.shape[1]) : 1;
+
 /**
  * µs saved when every threadgroup that reads `node` computes its row again, instead of one dispatch computing each row
- * once, one threadgroup a row: a dispatch and the way through memory, less the repeated work.
+ * once: a dispatch and the way through memory, less the repeated work.
  */
 export function savedByRepeating(node: Node, graph: Graph, tiles: number, machine: MachineCost): number {
   const rows = graph.dims['T'] !== undefined && node.type.shape[0] === 'T' ? graph.dims['T'] : 1;
-  const once = timeOf(node, graph, rows, 1 / rows, machine);
+  const groups = rows * groupsOfRow(node);
+  const once = timeOf(node, graph, groups, 1 / groups, machine);
   const repeated = timeOf(node, graph, rows * tiles, 1 / rows, machine);
   return machine.dispatch + (2 * bytesOf(node, graph.dims)) / machine.bytes - (repeated - once);
 }

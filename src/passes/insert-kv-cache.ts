@@ -1,32 +1,39 @@
 import { Unsupported, UserError } from '../diagnostic.js';
 import { samplingFields } from '../ir/ops/sample.js';
 import { isOp, makeGraph, makeNode, rewrite, type Graph, type Node, type Program } from '../ir/graph.js';
-import { formatType, type Dim } from '../ir/type.js';
+import { elementTypeOf, formatType, type DType, type Dim } from '../ir/type.js';
+
+/** What keys and values can be cached as. */
+export const cacheDtypes = ['f32', 'f16'] as const satisfies readonly DType[];
+export type CacheDType = (typeof cacheDtypes)[number];
 
 export interface CacheOptions {
   /** Tokens that a text may have. */
   readonly context: number;
   /** Most tokens of one prefill step. */
   readonly chunk: number;
+  /** f32 by default; f16: keys and values are rounded as they are appended. */
+  readonly kv?: CacheDType | undefined;
   /** Values of the model that every step also keeps, by the name of their cache: a ring of `chunk` rows. */
   readonly kept?: ReadonlyMap<Node, string> | undefined;
 }
 
 /**
  * Turns the stateless model over T tokens into the entry points that generation needs. Keys and values of every
- * causal attention are appended to state tensors f32[C, G, D] at `position`, and attention reads those. With a window
- * they are rings f32[R, G, D] of R = window + chunk rows, where R < C: the oldest key that the first token of a step
+ * causal attention are appended to state tensors `kv`[C, G, D] at `position`, and attention reads those. With a window
+ * they are rings [R, G, D] of R = window + chunk rows, where R < C: the oldest key that the first token of a step
  * sees is not yet overwritten by the last, and a step may begin up to `chunk` tokens before the end of the text.
  *   decode   one token  → its logits and the next id
  *   prefill  ≤ chunk tokens → the last token's logits and the next id
  *   score    ≤ chunk tokens → the logits of every token
  */
-export function insertKvCache(graph: Graph, { context, chunk, kept }: CacheOptions): Program {
+export function insertKvCache(graph: Graph, { context, chunk, kv = 'f32', kept }: CacheOptions): Program {
   const position = makeNode('input', [], { name: 'position', dtype: 'i32', shape: [] });
   const updates = new Map<Extract<Node, { readonly op: 'state' }>, Node>();
-  const appended = (x: Node, name: string, rows: Dim): Node => {
+  const appended = (x: Node, name: string, rows: Dim, type: CacheDType): Node => {
     const shape = [rows, ...x.type.shape.slice(1)];
-    const cache = makeNode('state', [], { name, dtype: 'f32', shape }, x.origin);
+    const own = elementTypeOf(x.type);
+    const cache = makeNode('state', [], { name, dtype: own === 'f32' ? type : own, shape }, x.origin);
     const append = makeNode('cache_append', [cache, x, position], {}, { ...x.origin, name: undefined });
     if (isOp(cache, 'state')) updates.set(cache, append);
     return append;
@@ -62,8 +69,8 @@ export function insertKvCache(graph: Graph, { context, chunk, kept }: CacheOptio
     const index = attentions++;
     const inputs = [
       q,
-      appended(k, `k_cache.${index}`, rows),
-      appended(v, `v_cache.${index}`, rows),
+      appended(k, `k_cache.${index}`, rows, kv),
+      appended(v, `v_cache.${index}`, rows, kv),
       position,
     ];
     return makeNode('attention', inputs, node.attrs, node.origin);
@@ -71,7 +78,7 @@ export function insertKvCache(graph: Graph, { context, chunk, kept }: CacheOptio
   const cached = rewrite(graph, (node, original) => {
     const made = withCaches(node);
     const name = kept?.get(original);
-    if (name !== undefined) appended(made, name, chunk < context ? chunk : 'C');
+    if (name !== undefined) appended(made, name, chunk < context ? chunk : 'C', 'f32');
     return made;
   });
   const logits = cached.outputs.get('logits');

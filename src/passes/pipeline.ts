@@ -61,7 +61,7 @@ export function runPasses(graph: Graph, options: PipelineOptions): readonly Entr
   verifyGraph(graph, 'load');
   onStage('load', () => formatGraph(graph));
   if (stopAfter === 'load') return undefined;
-  const program = insertKvCache(graph, options);
+  const program = insertKvCache(graph, { ...options, kv: options.kv ?? target.kv });
   let entries: readonly Entry[] = [...program.entries].map(([name, entryGraph]) => ({
     name,
     graph: entryGraph,

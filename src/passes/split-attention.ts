@@ -1,5 +1,6 @@
 import { isOp, makeNode, rewrite, type Graph, type Node } from '../ir/graph.js';
 import { partBlock } from '../ir/ops/attention-parts.js';
+import { attentionShape } from './attention-shape.js';
 import type { EntryPass } from './entry.js';
 import type { Target } from './target.js';
 
@@ -25,17 +26,23 @@ export const splitAttention: EntryPass = {
   }),
 };
 
-function partsOf(node: Node, { dims }: Graph, { cost, rowThreads, simdWidth }: Target): number {
+function partsOf(node: Node, { dims }: Graph, target: Target): number {
   if (!isOp(node, 'attention') || dims['T'] !== 1) return 1;
+  const [query, keys] = node.inputs;
+  if (!query || !keys) return 1;
   const [, heads = 1, width = 1] = node.type.shape.map(Number);
   const { C: context = 1 } = dims;
   const rows = Math.min(node.attrs.window ?? context, context) / 2;
-  // A part is the work of one simdgroup, of which a threadgroup of the cost model has several.
-  const simdgroups = rowThreads / simdWidth;
-  const flops = cost.flops / simdgroups;
-  const rounds = (parts: number): number => Math.ceil((heads * parts) / (cost.threadgroups * simdgroups));
-  const weighing = (parts: number): number => (rounds(parts) * 4 * rows * width) / (parts * flops);
-  const combining = (parts: number): number => (parts === 1 ? 0 : (2 * parts * heads * width) / cost.flops);
+  // A threadgroup has fewer simdgroups than one of the cost model: more of them run at a time, each slower.
+  const { cost, rowThreads, simdWidth } = target;
+  const shape = attentionShape(query, keys, target) ?? { heads: 1, simdgroups: 1 };
+  const slower = rowThreads / (simdWidth * shape.simdgroups);
+  const flops = cost.flops / slower;
+  const rounds = (parts: number): number =>
+    Math.ceil(((heads / shape.heads) * parts) / (cost.threadgroups * slower));
+  const weighing = (parts: number): number =>
+    (rounds(parts) * 4 * rows * width * shape.heads) / (parts * flops);
+  const combining = (parts: number): number => (parts === 1 ? 0 : (2 * parts * width) / cost.flops);
   let best = 1;
   for (let parts = 2; parts <= mostParts && rows >= parts * partBlock; parts *= 2) {
     if (weighing(parts) + combining(parts) < weighing(best) + combining(best)) best = parts;

@@ -1,3 +1,5 @@
+import type { CacheDType } from './insert-kv-cache.js';
+
 /** What a build is compiled for: the constants that the templates take. Any device can run any build. */
 export interface Target {
   readonly name: 'metal' | 'cuda' | 'cpu';
@@ -5,6 +7,8 @@ export interface Target {
   readonly simdWidth: 1 | 32;
   /** Most threads of a threadgroup in kernels that work on a whole row. */
   readonly rowThreads: number;
+  /** Most threads of the threadgroup that alone scans a vocabulary. */
+  readonly scanThreads: number;
   /** Every buffer starts at a multiple of this many bytes. */
   readonly alignment: number;
   /** Rows of packed matrices that are interleaved; the templates read rows one by one so far. */
@@ -22,6 +26,12 @@ export interface Target {
   };
   /** How the products of one token are split, where that is faster than a simdgroup for every few rows. */
   readonly split?: SplitMachine;
+  readonly attention: {
+    /** Simdgroups of a threadgroup, which share its positions out among them. */
+    readonly simdgroups: number;
+  };
+  /** How keys and values are cached where a compilation does not say. */
+  readonly kv: CacheDType;
   /** Contiguous elements a lane takes at a time, each with a partial sum of its own; a power of two. */
   readonly vector: number;
   /** Elements that one threadgroup of an elementwise kernel computes. */
@@ -57,10 +67,13 @@ export const targets = {
     name: 'metal',
     simdWidth: 32,
     rowThreads: 256,
+    scanThreads: 1024,
     alignment: 256,
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
+    attention: { simdgroups: 4 },
+    kv: 'f32',
     vector: 4,
     block: 1024,
     threadgroupBytes: 32768,
@@ -71,25 +84,31 @@ export const targets = {
     name: 'cuda',
     simdWidth: 32,
     rowThreads: 256,
+    scanThreads: 1024,
     alignment: 256,
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
+    attention: { simdgroups: 4 },
+    kv: 'f16',
     split: { cores: 132, threads: 640, rowBytes: 64 },
     vector: 4,
     block: 1024,
     threadgroupBytes: 32768,
-    // An H100: 0.6 µs from one kernel of a graph to the next; 132 cores with 8 threadgroups of 256 threads; 3 TB/s.
-    cost: { dispatch: 1, threadgroups: 1056, flops: 50_000, bytes: 3_000_000 },
+    // An H100: 1 µs between the kernels of a graph; 132 multiprocessors with 8 threadgroups of 256 threads; 60 Tflop/s; 3.2 TB/s.
+    cost: { dispatch: 1, threadgroups: 1056, flops: 57_000, bytes: 3_200_000 },
   },
   cpu: {
     name: 'cpu',
     simdWidth: 1,
     rowThreads: 1,
+    scanThreads: 1,
     alignment: 64,
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 1 },
     prepared: { simdgroups: 1, mostGroups: 1 },
+    attention: { simdgroups: 1 },
+    kv: 'f32',
     vector: 16,
     block: 4096,
     threadgroupBytes: 32768,

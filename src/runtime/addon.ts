@@ -28,6 +28,15 @@ export function loadAddon(): NativeAddon {
   return addon;
 }
 
+/** The best device of this machine; the CPU, where the addon is not built and nothing can run anyway. */
+export function bestDevice(): string {
+  try {
+    return loadAddon().devices()[0] ?? 'cpu';
+  } catch {
+    return 'cpu';
+  }
+}
+
 /** Where compiled kernels are kept: UPGC_CACHE, or the user's cache folder. */
 export function cacheFolder(): string {
   const { UPGC_CACHE: own, XDG_CACHE_HOME: xdg } = process.env;
@@ -40,6 +49,7 @@ export function cacheFolder(): string {
 const userCodes: ReadonlySet<string> = new Set<NativeErrorCode>([
   'UPGC_UNKNOWN_DEVICE',
   'UPGC_NO_CLANG',
+  'UPGC_NO_CUDA',
   'UPGC_COMPILE',
   'UPGC_BAD_PLAN',
   'UPGC_IO',

@@ -28,7 +28,7 @@ export interface NativeKernel {
   readonly sequential?: boolean;
 }
 
-/** One contiguous device allocation. With `file`, its content is that file, mapped read-only. */
+/** One contiguous device allocation. With `file`, its content is that file, which no kernel may write. */
 export interface NativeArena {
   readonly name: string;
   readonly bytes: number;
@@ -200,13 +200,15 @@ export type NativeErrorCode =
   | 'UPGC_UNKNOWN_DEVICE'
   /** No suitable compiler for the CPU device. */
   | 'UPGC_NO_CLANG'
+  /** No NVIDIA driver, GPU or NVRTC for the device cuda; the message says which. */
+  | 'UPGC_NO_CUDA'
   /** The kernel text did not compile; the message holds the compiler's output. */
   | 'UPGC_COMPILE'
   /** A kernel, size or offset of the ProgramSpec is out of range. */
   | 'UPGC_BAD_PLAN'
   /** A file or the cache folder could not be read, mapped or written. */
   | 'UPGC_IO'
-  /** A kernel misbehaved, e.g. a barrier that not all threads reached. */
+  /** A kernel misbehaved, e.g. a barrier that not all threads reached. On a GPU, the program must be closed then. */
   | 'UPGC_KERNEL'
   /** The sanitizer has found what no kernel may do; the message lists it. */
   | 'UPGC_SANITIZER'
@@ -299,10 +301,12 @@ export interface NativePacking {
 }
 
 export interface NativeAddon {
-  /** Devices of this build, best first. */
+  /** Devices of this build that this machine has, best first. */
   devices(): string[];
   /** Checks the spec, compiles the kernels (or finds them in the cache), allocates the arenas. */
   createProgram(device: string, spec: ProgramSpec): Promise<NativeProgram>;
+  /** The CUDA C++ that the device `cuda` compiles for this spec; needs no GPU. */
+  cudaSource(spec: ProgramSpec): Promise<string>;
   /**
    * Reads Metal compute text, which may be anybody's: the kernels and what they take. Fails with UPGC_COMPILE at text
    * that is not Metal, or that kernels of this device may not contain; errors of types show in `createProgram` only.

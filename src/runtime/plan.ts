@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../diagnostic.js';
-import { brief, jsonKind, shown } from '../input-file.js';
+import { brief, jsonKind, quoted, shown } from '../input-file.js';
 
 /** The contract between compiler and runtime: plan.json of a build folder. */
 
@@ -272,5 +272,6 @@ export function readPlan(dir: string): Plan {
 }
 
 function shownVersion(version: unknown): string {
+  if (typeof version === 'string') return quoted(version);
   return typeof version === 'number' ? String(version) : jsonKind(version);
 }

@@ -18,8 +18,9 @@ import { openTokenizer, type TextTokenizer } from './tokenizer.js';
 
 export interface OpenOptions {
   /**
-   * A device of this build of upgc, e.g. `cpu`; `auto`, the default, is the best one. `cpu:simt` is the CPU device for
-   * builds with simdgroups of 32 lanes only: the text that a GPU gets.
+   * A device of this build of upgc: `cuda` or `cpu`; `auto`, the default, is the best one that this machine has and that
+   * does what else is asked for. `cpu:simt` is the CPU device for builds with simdgroups of 32 lanes only: the text that
+   * a GPU gets.
    */
   readonly device?: string;
   /** C++ compiler for the CPU device; by default the first suitable clang on PATH. */
@@ -97,7 +98,7 @@ export class Session {
     const spec = programSpec(dir, plan, options);
     const tokenizer = openTokenizer(dir);
     const addon = loadAddon();
-    const device = chooseDevice(addon, options.device ?? 'auto', plan);
+    const device = chooseDevice(addon, options, plan);
     try {
       return new Session(plan, tokenizer, await addon.createProgram(device, spec), dir);
     } catch (error) {
@@ -348,7 +349,12 @@ function burstAfter(burst: number, msPerStep: number, chunk: number): number {
 /** The CPU device, for builds whose simdgroups have more than one lane. */
 const simtDevice = 'cpu:simt';
 
-function chooseDevice(addon: NativeAddon, wanted: string, plan: Plan): string {
+/** Whether only the CPU device does what is asked for. */
+const needsCpu = (options: OpenOptions, plan: Plan): boolean =>
+  plan.simdWidth === 1 || options.sanitize === true || options.shuffle !== undefined;
+
+function chooseDevice(addon: NativeAddon, options: OpenOptions, plan: Plan): string {
+  const wanted = options.device ?? 'auto';
   const devices = addon.devices();
   if (wanted === simtDevice) {
     if (plan.simdWidth > 1) return 'cpu';
@@ -356,7 +362,9 @@ function chooseDevice(addon: NativeAddon, wanted: string, plan: Plan): string {
       notes: ['compile with --target metal, or run on the device cpu'],
     });
   }
-  const device = wanted === 'auto' ? devices[0] : wanted;
+  // Absent devices say themselves what they miss.
+  if (wanted === 'cuda') return wanted;
+  const device = wanted === 'auto' ? (needsCpu(options, plan) ? 'cpu' : devices[0]) : wanted;
   if (device !== undefined && devices.includes(device)) return device;
   throw new UserError(`there is no device '${wanted}'`, {
     notes: [`devices of this build of upgc: ${[...devices, simtDevice].join(', ')}`],

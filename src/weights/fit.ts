@@ -47,6 +47,12 @@ export function checkWeights(graph: Graph, checkpoint: Checkpoint): void {
         },
       );
     }
+    if (stored.columnsFirst && !transposed) {
+      throw new UserError(`weight '${name}' is stored the other way round`, {
+        ...detail,
+        notes: [placeOf(stored, name), 'write weight(…, { transposed: true })'],
+      });
+    }
     if (!weightDtype(stored)) {
       throw new UserError(`weight '${name}' is stored as ${stored.dtype}; weights can be F32, F16 or BF16`, {
         ...detail,

@@ -18,6 +18,24 @@ interface Architecture {
   readonly interleaved: boolean;
   /** Whether part of a head may stay unrotated. */
   readonly partialRotary: boolean;
+  /** The first part of the names of layers; `model.layers` by default. */
+  readonly layers?: string;
+  /** Names of tensors outside of layers, where they are not the usual ones. */
+  readonly outer?: Readonly<Record<string, string>>;
+  /** Layer matrices that Hugging Face stores as [in, out], and llama.cpp like all others as [out, in]. */
+  readonly turned?: readonly string[];
+  /** Settings besides the usual ones, or in their place; and what the file calls them. */
+  readonly settings?: (read: ReadSettings) => Record<string, unknown>;
+  readonly names?: Readonly<Record<string, string>>;
+}
+
+interface ReadSettings {
+  readonly metadata: Metadata;
+  readonly key: (end: string) => string;
+  readonly hidden: number;
+  readonly heads: number;
+  readonly headSize: number;
+  readonly layers: number;
 }
 
 const outerNames: Readonly<Record<string, string>> = {
@@ -47,6 +65,56 @@ const fusedLayer = {
   ffn_up: 'mlp.gate_up_proj',
   ffn_down: 'mlp.down_proj',
 };
+
+const gemma2Layer = {
+  ...separateLayer,
+  post_attention_norm: 'post_attention_layernorm',
+  ffn_norm: 'pre_feedforward_layernorm',
+  post_ffw_norm: 'post_feedforward_layernorm',
+};
+
+const gpt2Layer = {
+  attn_norm: 'ln_1',
+  attn_qkv: 'attn.c_attn',
+  attn_output: 'attn.c_proj',
+  ffn_norm: 'ln_2',
+  ffn_up: 'mlp.c_fc',
+  ffn_down: 'mlp.c_proj',
+};
+
+/** Of Gemma 2 27B, whose scores alone are scaled by the heads' share of the width; no file says so. */
+const gemma2LargeLayers = 46;
+
+function gemma2Settings({
+  metadata,
+  key,
+  hidden,
+  heads,
+  headSize,
+  layers,
+}: ReadSettings): Record<string, unknown> {
+  return {
+    hidden_activation: 'gelu_pytorch_tanh',
+    head_dim: headSize,
+    query_pre_attn_scalar: layers === gemma2LargeLayers ? hidden / heads : headSize,
+    attn_logit_softcapping: metadata.get(key('attn_logit_softcapping'), positive) ?? 50,
+    final_logit_softcapping: metadata.get(key('final_logit_softcapping'), positive) ?? 30,
+    sliding_window: metadata.get(key('attention.sliding_window'), count) ?? 4096,
+    // Norms are stored with the 1 that Hugging Face leaves out.
+    norm_offset: 0,
+  };
+}
+
+function gpt2Settings({ metadata, key, hidden, heads, layers }: ReadSettings): Record<string, unknown> {
+  return {
+    n_embd: hidden,
+    n_layer: layers,
+    n_head: heads,
+    n_inner: metadata.need(key('feed_forward_length'), count),
+    n_positions: metadata.need(key('context_length'), count),
+    layer_norm_epsilon: metadata.need(key('attention.layer_norm_epsilon'), positive),
+  };
+}
 
 /** By the name in `general.architecture`. A Map: names come from files. */
 const architectures: ReadonlyMap<string, Architecture> = new Map<string, Architecture>([
@@ -80,6 +148,48 @@ const architectures: ReadonlyMap<string, Architecture> = new Map<string, Archite
       partialRotary: false,
     },
   ],
+  [
+    'gemma2',
+    {
+      modelType: 'gemma2',
+      className: 'Gemma2ForCausalLM',
+      layer: gemma2Layer,
+      interleaved: false,
+      partialRotary: false,
+      settings: gemma2Settings,
+      names: {
+        attn_logit_softcapping: 'attn_logit_softcapping',
+        final_logit_softcapping: 'final_logit_softcapping',
+      },
+    },
+  ],
+  [
+    'gpt2',
+    {
+      modelType: 'gpt2',
+      className: 'GPT2LMHeadModel',
+      layer: gpt2Layer,
+      interleaved: false,
+      partialRotary: false,
+      layers: 'transformer.h',
+      outer: {
+        token_embd: 'transformer.wte',
+        position_embd: 'transformer.wpe',
+        output_norm: 'transformer.ln_f',
+        output: 'lm_head',
+      },
+      turned: ['attn_qkv', 'attn_output', 'ffn_up', 'ffn_down'],
+      settings: gpt2Settings,
+      names: {
+        n_embd: 'embedding_length',
+        n_layer: 'block_count',
+        n_head: 'attention.head_count',
+        n_inner: 'feed_forward_length',
+        n_positions: 'context_length',
+        layer_norm_epsilon: 'attention.layer_norm_epsilon',
+      },
+    },
+  ],
 ]);
 
 /** Tensors that Hugging Face keeps in config.json. */
@@ -95,18 +205,49 @@ const ropeTensors = {
  * @throws {Unsupported} for an architecture, a tokenizer, a tensor type or a setting that cannot be read
  */
 export function openGgufCheckpoint(file: string): Checkpoint {
-  return ggufCheckpoint(openGguf(file));
+  return ggufCheckpoint(wholeGguf(openGguf(file)));
 }
+
+/** Far above the number of files that anybody cuts a model into. */
+const mostParts = 1024;
+
+/** The model whose first file or other part this is: the metadata of the first, and the tensors of all. */
+function wholeGguf(gguf: GgufFile): GgufFile {
+  const parts = partsOf(gguf);
+  if (parts === 1) return gguf;
+  const [, start = '', own] = /^(.*)-(\d{5})-of-\d{5}\.gguf$/.exec(gguf.file) ?? [];
+  const nameOf = (part: number): string =>
+    `${start}-${String(part).padStart(5, '0')}-of-${String(parts).padStart(5, '0')}.gguf`;
+  if (gguf.file !== nameOf(Number(own)) || parts > mostParts) {
+    throw new UserError(`${shown(gguf.file)} is one part of ${parts}, and not named as one`, {
+      notes: [
+        `expected NAME-00001-of-${String(parts).padStart(5, '0')}.gguf, with the other parts beside it`,
+      ],
+    });
+  }
+  const opened = Array.from({ length: parts }, (_, i) =>
+    nameOf(i + 1) === gguf.file ? gguf : openGguf(nameOf(i + 1)),
+  );
+  const tensors = new Map<string, TensorEntry>();
+  for (const [number, part] of opened.entries()) {
+    const metadata = new Metadata(part);
+    if (partsOf(part) !== parts)
+      throw metadata.wrong('split.count', `expected ${parts}, as in ${shown(gguf.file)}`);
+    if (metadata.get('split.no', size) !== number) throw metadata.wrong('split.no', `expected ${number}`);
+    for (const entry of part.tensors.values()) {
+      if (tensors.has(entry.name)) throw twice(part.file, entry.name, entry.name);
+      tensors.set(entry.name, entry);
+    }
+  }
+  return { file: gguf.file, metadata: opened[0]?.metadata ?? gguf.metadata, tensors };
+}
+
+const partsOf = (gguf: GgufFile): number => Math.max(1, new Metadata(gguf).get('split.count', size) ?? 1);
 
 /** As `openGgufCheckpoint`, of a header that has been read. */
 export function ggufCheckpoint(gguf: GgufFile): Checkpoint {
   const { file } = gguf;
   const metadata = new Metadata(gguf);
-  if ((metadata.get('split.count', size) ?? 1) > 1) {
-    throw new Unsupported(`${shown(file)} is one part of a GGUF file in several`, {
-      notes: ['join the parts with llama-gguf-split --merge, and give the one file'],
-    });
-  }
   const name = metadata.need('general.architecture', text);
   const architecture = architectures.get(name);
   if (!architecture) {
@@ -145,6 +286,7 @@ function readSettings(
   checkLayers(key('block_count'), metadata, gguf);
   const heads = metadata.need(key('attention.head_count'), count);
   const hidden = metadata.need(key('embedding_length'), count);
+  const layers = metadata.need(key('block_count'), count);
   const headSize = headSizeOf(key, metadata, hidden / heads);
   const table = gguf.tensors.get('token_embd.weight');
   const window = metadata.get(key('attention.sliding_window'), size) ?? 0;
@@ -154,16 +296,19 @@ function readSettings(
     vocab_size: metadata.get(key('vocab_size'), count) ?? table?.shape[0],
     hidden_size: hidden,
     intermediate_size: metadata.need(key('feed_forward_length'), count),
-    num_hidden_layers: metadata.need(key('block_count'), count),
+    num_hidden_layers: layers,
     num_attention_heads: heads,
     num_key_value_heads: metadata.get(key('attention.head_count_kv'), count) ?? heads,
     ...(headSize === hidden / heads ? {} : { head_dim: headSize }),
     max_position_embeddings: metadata.need(key('context_length'), count),
-    rms_norm_eps: metadata.need(key('attention.layer_norm_rms_epsilon'), positive),
+    ...(architecture.modelType === 'gpt2'
+      ? {}
+      : { rms_norm_eps: metadata.need(key('attention.layer_norm_rms_epsilon'), positive) }),
     hidden_act: 'silu',
     sliding_window: window === 0 ? null : window,
     tie_word_embeddings: !gguf.tensors.has('output.weight'),
     rope_parameters: ropeParameters(key, architecture, metadata, gguf, headSize),
+    ...architecture.settings?.({ metadata, key, hidden, heads, headSize, layers }),
   };
   const names = {
     vocab_size: 'vocab_size',
@@ -181,6 +326,7 @@ function readSettings(
     'rope_parameters.factor': 'rope.scaling.factor',
     'rope_parameters.original_max_position_embeddings': 'rope.scaling.original_context_length',
     'rope_parameters.partial_rotary_factor': 'rope.dimension_count',
+    ...architecture.names,
   };
   return {
     config,
@@ -316,14 +462,17 @@ function renamed(
   for (const entry of tensors.values()) {
     const [, layer, stem = '', kind = ''] =
       /^(?:blk\.(\d{1,6})\.)?([a-z_]+)(\.weight|\.bias)$/.exec(entry.name) ?? [];
-    const table = layer === undefined ? outerNames : architecture.layer;
+    const table = layer === undefined ? (architecture.outer ?? outerNames) : architecture.layer;
     const name = Object.hasOwn(table, stem) ? table[stem] : undefined;
     if (name === undefined) {
       if (!Object.values(ropeTensors).includes(entry.name)) add(entry.name, entry);
       continue;
     }
-    const whole = layer === undefined ? `${name}${kind}` : `model.layers.${Number(layer)}.${name}${kind}`;
-    add(whole, architecture.interleaved ? withHeads(entry, stem, architectureName, metadata) : entry);
+    const within = `${architecture.layers ?? 'model.layers'}.${Number(layer)}`;
+    const whole = layer === undefined ? `${name}${kind}` : `${within}.${name}${kind}`;
+    const turned = layer !== undefined && kind === '.weight' && architecture.turned?.includes(stem);
+    if (turned) add(whole, { ...entry, shape: entry.shape.toReversed(), columnsFirst: true });
+    else add(whole, architecture.interleaved ? withHeads(entry, stem, architectureName, metadata) : entry);
   }
   return result;
 }

@@ -1,8 +1,8 @@
-import { Unsupported, UserError } from '../diagnostic.js';
+import { UserError } from '../diagnostic.js';
 import { isOp, rewrite, makeNode, usersOf, type Graph, type Node } from '../ir/graph.js';
 import { isPackedName, packedFormats, rowMultiple, type PackedName } from '../ir/packed.js';
 import { defaultMethod, ruleFor, type Method, type Policy, type Role } from '../ir/policy.js';
-import { formatType, type DType } from '../ir/type.js';
+import type { DType } from '../ir/type.js';
 import { blockFormats } from './blocks.js';
 import type { Checkpoint } from './stored.js';
 
@@ -55,17 +55,19 @@ export function quantise(
     const { dtype } = node.type;
     const readers = users.get(node) ?? [];
     if (!readers.every((reader) => readsAsMatrix(reader, node))) return dtype;
-    const stored = checkpoint?.tensors.get(name)?.dtype ?? '';
-    // A transposed matrix has its groups along the wrong axis.
-    const twin = transposed ? undefined : twins.get(stored);
+    const tensor = checkpoint?.tensors.get(name);
+    const stored = tensor?.dtype ?? '';
+    // A matrix that lies the other way round has its groups along the wrong axis.
+    const turned = (transposed ?? false) !== (tensor?.columnsFirst ?? false);
+    const twin = turned ? undefined : twins.get(stored);
     const rule = ruleFor(policy, name, rolesOf(node, readers));
     const wanted = rule?.format ?? 'stored';
     if (wanted === 'stored' || wanted === twin) return twin ?? dtype;
     if (!isPackedName(wanted)) return wanted;
-    if (blockFormats.has(stored)) throw twice(node, stored, twin, wanted);
+    if (blockFormats.has(stored)) throw twice(node, stored, wanted);
     const multiple = rowMultiple(packedFormats[wanted]);
     if ((shape[1] ?? 0) % multiple !== 0) {
-      const why = `${dtype}: their rows are not a multiple of ${multiple} elements, as ${wanted} needs`;
+      const why = `${dtype}: ${wanted} needs rows of a multiple of ${multiple} elements`;
       kept.set(why, [...(kept.get(why) ?? []), name]);
       return dtype;
     }
@@ -80,9 +82,10 @@ export function quantise(
   return {
     graph: quantised,
     methods,
-    notes: [...kept].map(
-      ([why, [first = '', ...others]]) =>
-        `${others.length === 0 ? `'${first}' stays` : `'${first}' and ${others.length} more matrices stay`} ${why}`,
+    notes: [...kept].map(([why, [first = '', ...others]]) =>
+      others.length === 0
+        ? `'${first}' stays ${why}`
+        : `'${first}' and ${others.length} more matrices stay ${why}`,
     ),
   };
 }
@@ -118,26 +121,15 @@ function productsAttended(graph: Graph): ReadonlySet<Node> {
   return found;
 }
 
-function twice(
-  node: Node<'weight'>,
-  stored: string,
-  twin: PackedName | undefined,
-  wanted: PackedName,
-): Error {
-  const { name } = node.attrs;
-  const detail = { span: node.origin.span, within: node.origin.scope || undefined };
-  if (twin === undefined)
-    return new Unsupported(
-      `weight '${name}' ${formatType(node.type)} is stored as ${stored}, transposed`,
-      detail,
-    );
+function twice({ attrs: { name }, origin }: Node<'weight'>, stored: string, wanted: PackedName): UserError {
   return new UserError(
     `weight '${name}' is stored as ${stored}; what is quantised is not quantised again, to ${wanted}`,
     {
-      ...detail,
+      span: origin.span,
+      within: origin.scope || undefined,
       notes: [
-        `a rule of the policy before can leave it as it is: { "match": ${JSON.stringify(name)}, "format": "stored" }`,
-        'without --quantize every tensor keeps its integers; or quantise a checkpoint that is not quantised',
+        `a rule before can leave it as it is: { "match": ${JSON.stringify(name)}, "format": "stored" }`,
+        'without --quantize every tensor keeps its integers',
       ],
     },
   );

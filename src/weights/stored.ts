@@ -18,6 +18,8 @@ export interface TensorEntry {
    * halves (row i, then row i + headRows / 2), as rotating neighbours wants them.
    */
   readonly headRows?: number;
+  /** Whether a matrix lies column by column: row-major, the file has its transpose. Only `readTransposed` reads such. */
+  readonly columnsFirst?: boolean;
 }
 
 /** A file of the tokenizer that belongs into the build folder. */

@@ -292,7 +292,7 @@ describe('readPlan', () => {
     ];
     expect(texts.map((text) => text.split('\n')[0])).toMatchInlineSnapshot(`
       [
-        "error: <dir>/plan.json: target: Invalid option: expected one of "metal"|"cpu"",
+        "error: <dir>/plan.json: target: Invalid option: expected one of "metal"|"cuda"|"cpu"",
         "error: <dir>/plan.json: context: Too small: expected number to be >0",
         "error: <dir>/plan.json: the plan: Unrecognized key: "surprise"",
         "error: <dir>/plan.json: kernels.0.name: must be an identifier",

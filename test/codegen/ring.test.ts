@@ -25,9 +25,7 @@ const places = ({ kernels }: Compiled): string[] => [
     kernels
       .split('\n')
       .map((line) => line.trim())
-      .filter((line) =>
-        /^cache\d*\[|\* (key|value) = |const uint (start|first) = |for \(uint begin/.test(line),
-      ),
+      .filter((line) => /^(cache\d*|key|value)\[|const uint (start|first) = |for \(uint begin/.test(line)),
   ),
 ];
 
@@ -41,9 +39,9 @@ describe('the cache of attention with a window', () => {
         "const uint first = ((block - 2) * 2 + simdgroup) * 4;",
         "cache2[(step.position % 20) * 4 + n] = v0;",
         "const uint start = keys - metal::min(keys, 12u);",
-        "for (uint begin = start; begin < end; begin += 32) {",
-        "device const float* key = head_keys + (position % 20) * 4;",
-        "device const float* value = head_values + ((begin + j) % 20) * 4;",
+        "for (uint begin = start; begin < end; begin += 128) {",
+        "key[r][c] = *(device const float4*)(head_keys + (position % 20) * 4);",
+        "value[r][c] = *(device const float4*)(head_values + (position % 20) * 4);",
         "cache1[((step.position + t) % 20) * 4 + n] = v0;",
         "cache2[((step.position + t) % 20) * 4 + n] = v0;",
       ]
@@ -59,9 +57,9 @@ describe('the cache of attention with a window', () => {
         "const uint first = ((block - 2) * 2 + simdgroup) * 4;",
         "cache2[step.position * 4 + n] = v0;",
         "const uint start = keys - metal::min(keys, 32u);",
-        "for (uint begin = start; begin < end; begin += 32) {",
-        "device const float* key = head_keys + position * 4;",
-        "device const float* value = head_values + (begin + j) * 4;",
+        "for (uint begin = start; begin < end; begin += 128) {",
+        "key[r][c] = *(device const float4*)(head_keys + position * 4);",
+        "value[r][c] = *(device const float4*)(head_values + position * 4);",
         "cache1[(step.position + t) * 4 + n] = v0;",
         "cache2[(step.position + t) * 4 + n] = v0;",
       ]
@@ -78,9 +76,9 @@ describe('the cache of attention with a window', () => {
         "const uint first = ((block - 2) * 2 + simdgroup) * 4;",
         "cache2[step.position * 4 + n] = v0;",
         "const uint start = 0;",
-        "for (uint begin = start; begin < end; begin += 32) {",
-        "device const float* key = head_keys + position * 4;",
-        "device const float* value = head_values + (begin + j) * 4;",
+        "for (uint begin = start; begin < end; begin += 128) {",
+        "key[r][c] = *(device const float4*)(head_keys + position * 4);",
+        "value[r][c] = *(device const float4*)(head_values + position * 4);",
         "cache1[(step.position + t) * 4 + n] = v0;",
         "cache2[(step.position + t) * 4 + n] = v0;",
       ]

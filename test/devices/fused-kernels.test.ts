@@ -3,13 +3,14 @@ import * as dsl from '../../src/ir/dsl.js';
 import type { Tensor } from '../../src/ir/dsl.js';
 import { compileGraph } from '../../src/compiler.js';
 import { kernelName } from '../../src/passes/text.js';
-import { targets, type TargetName } from '../../src/passes/target.js';
+import { targets } from '../../src/passes/target.js';
+import { runs, type Run } from '../support/devices.js';
 import { dtypeOf } from '../support/random-graph.js';
 import { compiled, difference, type Trial } from '../support/trial.js';
 
 /**
  * Each shape that a kernel with a prologue, several results or rotated pairs can have, in small models: every logit of
- * every entry point on the CPU device within its error bound of the interpreter's, on both targets.
+ * every entry point within its error bound of the interpreter's, on all targets and devices.
  */
 
 interface Shape {
@@ -176,7 +177,7 @@ const shapes: Readonly<Record<string, Shape>> = {
   'a norm as wide as threadgroup memory': prepared(widest),
 };
 
-function trialOf({ body }: Shape, target: TargetName): Trial {
+function trialOf({ body }: Shape, run: Run): Trial {
   // Weights are named in order, so that a build and its reference have the same.
   const build = (): Tensor => {
     made = 0;
@@ -184,22 +185,21 @@ function trialOf({ body }: Shape, target: TargetName): Trial {
   };
   const model = dsl.model({ name: 'shape', config: dsl.z.looseObject({}), context: () => 9 }, build);
   const graph = dsl.buildGraph('shape', { dtype: 'f32', dtypeOf }, build);
-  return { model, graph, target, tokens: [1, 12, 0, 5, 5, 7, 3], chunk: 4, context: 9 };
+  return { model, graph, ...run, tokens: [1, 12, 0, 5, 5, 7, 3], chunk: 4, context: 9 };
 }
 
-it.each(
-  Object.entries(shapes).flatMap(([name, shape]) =>
-    (['cpu', 'metal'] as const).map((target) => ({ name, target, shape })),
-  ),
-)('$name, target $target', async ({ target, shape }) => {
-  const trial = trialOf(shape, target);
-  const { chunk, context } = trial;
-  const entries = compileGraph(trial.graph, { target: targets[target], context, chunk })?.entries ?? [];
-  const decode = entries.find((entry) => entry.name === 'decode');
-  expect(decode?.kernels.map(kernelName)).toContain(shape.kernel);
-  await compiled(trial, async (build) => {
-    const { wrong, ratio } = await difference(build, trial);
-    expect(wrong).toBeUndefined();
-    expect(ratio).toBeLessThanOrEqual(1);
-  });
-});
+it.each(Object.entries(shapes).flatMap(([name, shape]) => runs().map((run) => ({ name, ...run, shape }))))(
+  '$name, target $target on $device',
+  async ({ target, device, shape }) => {
+    const trial = trialOf(shape, { target, device });
+    const { chunk, context } = trial;
+    const entries = compileGraph(trial.graph, { target: targets[target], context, chunk })?.entries ?? [];
+    const decode = entries.find((entry) => entry.name === 'decode');
+    expect(decode?.kernels.map(kernelName)).toContain(shape.kernel);
+    await compiled(trial, async (build) => {
+      const { wrong, ratio } = await difference(build, trial);
+      expect(wrong).toBeUndefined();
+      expect(ratio).toBeLessThanOrEqual(1);
+    });
+  },
+);

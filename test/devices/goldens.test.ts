@@ -1,7 +1,8 @@
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { compile, targets, type TargetName } from 'upgc/compiler';
+import { compile } from 'upgc/compiler';
 import { Session } from 'upgc/runtime';
+import { runs } from '../support/devices.js';
 import { generateGreedily, largestDifference, readGolden } from '../support/golden.js';
 import { sharedFolder } from '../support/temporary.js';
 
@@ -27,15 +28,13 @@ const cases: readonly Case[] = [
   { model: 'gpt2', folder: 'random-gpt2' },
 ];
 
-const named = (Object.keys(targets) as TargetName[]).flatMap((target) =>
-  cases.map((each) => ({ golden: 'golden', ...each, target })),
-);
+const named = runs().flatMap((run) => cases.map((each) => ({ golden: 'golden', ...each, ...run })));
 
 it.each(named)(
-  '$folder, $golden: models/$model computes what transformers does, target $target',
-  async ({ model, folder, weights = `test/fixtures/${folder}`, golden: file, context, target }) => {
+  '$folder, $golden: models/$model computes what transformers does, target $target on $device',
+  async ({ model, folder, weights = `test/fixtures/${folder}`, golden: file, context, target, device }) => {
     const golden = readGolden(folder, file);
-    const out = path.join(sharedFolder(), `${folder}-${file}-${target}`);
+    const out = path.join(sharedFolder(), `${folder}-${file}-${target}-${device}`);
     await compile({
       model: `models/${model}.graph.ts`,
       weights,
@@ -43,7 +42,7 @@ it.each(named)(
       out,
       ...(context === undefined ? {} : { context }),
     });
-    const session = await Session.open(out);
+    const session = await Session.open(out, { device });
     const largest = golden.logits.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
     const difference = largestDifference(await session.score(golden.inputIds), golden.logits);
     expect(difference).toBeLessThanOrEqual(2e-3 * Math.max(1, largest / 10));

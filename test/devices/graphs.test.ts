@@ -14,10 +14,11 @@ import {
   weight,
   type Tensor,
 } from 'upgc';
+import { runs } from '../support/devices.js';
 import { deviceError, tiny } from '../support/tiny.js';
 import { temporaryFolder } from '../support/temporary.js';
 
-/** Graphs that once came out wrong, each on both targets. */
+/** Graphs that once came out wrong, each on all targets and devices. */
 
 const table = (): Tensor => weight('table', [11, 10]);
 
@@ -50,13 +51,14 @@ const graphs: Readonly<Record<string, () => Tensor>> = {
   },
 };
 
-it.each(
-  Object.keys(graphs).flatMap((name) => (['cpu', 'metal'] as const).map((target) => [name, target] as const)),
-)('%s, target %s', async (name, target) => {
-  const graph = graphs[name];
-  expect(graph).toBeDefined();
-  if (!graph) return;
-  const error = await deviceError(temporaryFolder(), tiny(graph), target, [1, 5, 3, 10]);
-  // At most 100 sums of 11 terms on the way, each rounding by 2^-24 of values no larger than the logits'.
-  expect(error).toBeLessThanOrEqual(100 * 11 * 2 ** -24);
-});
+it.each(Object.keys(graphs).flatMap((name) => runs().map((run) => ({ name, ...run }))))(
+  '$name, target $target on $device',
+  async ({ name, target, device }) => {
+    const graph = graphs[name];
+    expect(graph).toBeDefined();
+    if (!graph) return;
+    const error = await deviceError(temporaryFolder(), tiny(graph), { target, device }, [1, 5, 3, 10]);
+    // At most 100 sums of 11 terms on the way, each rounding by 2^-24 of values no larger than the logits'.
+    expect(error).toBeLessThanOrEqual(100 * 11 * 2 ** -24);
+  },
+);

@@ -14,6 +14,7 @@ import {
   weight,
   type Tensor,
 } from 'upgc';
+import { runs } from '../support/devices.js';
 import { deviceError, tiny } from '../support/tiny.js';
 import { temporaryFolder } from '../support/temporary.js';
 
@@ -45,13 +46,12 @@ const rows: Readonly<Record<string, () => Tensor>> = {
     logits(add(gelu(scale(embedded(), { by: 4 })), gelu(scale(embedded(), { by: 0.1 })))),
 };
 
-it.each(
-  Object.entries(rows).flatMap(([name, graph]) =>
-    (['cpu', 'metal'] as const).map((target) => ({ name, graph, target })),
-  ),
-)('$name, target $target', async ({ graph, target }) => {
-  const error = await deviceError(temporaryFolder(), tiny(graph), target, [1, 5, 3, 10]);
-  // A product of rows of 70, after a reduction over as many: each sum rounds by at most 70 · 2^-24 of its terms. e^x turns
-  // the rounding of a score of up to 300 into as much of its result.
-  expect(error).toBeLessThanOrEqual((2 * width + 300) * 2 ** -24);
-});
+it.each(Object.entries(rows).flatMap(([name, graph]) => runs().map((run) => ({ name, graph, ...run }))))(
+  '$name, target $target on $device',
+  async ({ graph, target, device }) => {
+    const error = await deviceError(temporaryFolder(), tiny(graph), { target, device }, [1, 5, 3, 10]);
+    // A product of rows of 70, after a reduction over as many: each sum rounds by at most 70 · 2^-24 of its terms. e^x turns
+    // the rounding of a score of up to 300 into as much of its result.
+    expect(error).toBeLessThanOrEqual((2 * width + 300) * 2 ** -24);
+  },
+);

@@ -13,10 +13,10 @@ import { compiled, difference, type Trial } from '../support/trial.js';
  */
 
 const context = 256;
-const [heads, groups, size] = [4, 2, 6];
+const [heads, groups] = [4, 2];
 
 /** Attention of a token embedding, its result read by the product at once or after something else. */
-function attending(window: number | undefined, direct: boolean): dsl.Tensor {
+function attending(window: number | undefined, direct: boolean, size: number): dsl.Tensor {
   let made = 0;
   const weight = (kind: 'table' | 'matrix', shape: readonly number[]): dsl.Tensor =>
     dsl.weight(`w${made++}.f32.${kind}`, shape);
@@ -29,14 +29,15 @@ function attending(window: number | undefined, direct: boolean): dsl.Tensor {
 }
 
 it.each([
-  { window: undefined, direct: true, kernel: /^linear_combine/ },
-  { window: undefined, direct: false, kernel: /^attention_combine/ },
-  { window: 140, direct: true, kernel: /^linear_combine/ },
-  { window: 140, direct: false, kernel: /^attention_combine/ },
-])('window $window, combined by $kernel', async ({ window, direct, kernel }) => {
+  { window: undefined, direct: true, size: 8, kernel: /^linear_combine/ },
+  { window: undefined, direct: false, size: 8, kernel: /^attention_combine/ },
+  { window: 140, direct: true, size: 6, kernel: /^linear_combine/ },
+  { window: 140, direct: false, size: 8, kv: 'f16', kernel: /^attention_combine/ },
+] as const)('window $window, heads of $size, combined by $kernel', async ({ kernel, ...given }) => {
   const target = 'metal';
   const chunk = 20;
-  const build = (): dsl.Tensor => attending(window, direct);
+  const { window, direct, size } = given;
+  const build = (): dsl.Tensor => attending(window, direct, size);
   const trial: Trial = {
     model: dsl.model({ name: 'parts', config: dsl.z.looseObject({}), context: () => context }, build),
     graph: dsl.buildGraph('parts', { dtype: 'f32', dtypeOf }, build),
@@ -45,6 +46,7 @@ it.each([
     tokens: Array.from({ length: 200 }, (_, i) => (7 * i + (i >> 3)) % 13),
     chunk,
     context,
+    ...('kv' in given && { kv: given.kv }),
   };
   const entries = compileGraph(trial.graph, { target: targets[target], context, chunk })?.entries ?? [];
   const decode = entries.find(({ name }) => name === 'decode');

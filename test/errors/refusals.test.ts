@@ -221,14 +221,31 @@ describe('plans', () => {
     const plan = readPlan(dir);
     // 1280 bytes a token, for far more tokens than any machine holds.
     const context = 2 ** 40;
+    const more = (context - plan.context) * 4;
+    // What lies in io after the ids moves on.
+    const moved = <R extends { readonly offset: number }>(region: R): R => ({
+      ...region,
+      offset: region.offset + more,
+    });
+    const { tokens, step, sampling, seed } = plan.inputs;
+    const entries = Object.entries(plan.entries).map(([name, entry]) => [
+      name,
+      { ...entry, outputs: { logits: moved(entry.outputs.logits) } },
+    ]);
     const grown = {
       ...plan,
       context,
-      inputs: { ...plan.inputs, tokens: { ...plan.inputs.tokens, bytes: (context + 1) * 4 } },
+      inputs: {
+        tokens: { ...tokens, bytes: (context + 1) * 4 },
+        step: moved(step),
+        sampling: moved(sampling),
+        seed: moved(seed),
+      },
+      entries: Object.fromEntries(entries) as unknown,
       arenas: {
         ...plan.arenas,
         state: { bytes: context * 1280 },
-        io: { bytes: plan.arenas.io.bytes + (context - plan.context) * 4 },
+        io: { bytes: plan.arenas.io.bytes + more },
       },
       state: plan.state.map((tensor) => ({ ...tensor, shape: [context, ...tensor.shape.slice(1)] })),
     };
@@ -265,7 +282,7 @@ describe('sessions', () => {
   it('refuses options that mean nothing', async () => {
     const dir = temporaryFolder();
     writeCheckpoint(dir, source);
-    const session = await openTiny(dir, source, 'cpu');
+    const session = await openTiny(dir, source, { target: 'cpu', device: 'cpu' });
     const refused = async (options: object): Promise<string> =>
       (await renderedRejection(() => session.generate([1], options).next(), dir)).split('\n')[0] ?? '';
     const bad: readonly object[] = [
@@ -324,7 +341,7 @@ describe('sessions', () => {
   it('lives on when a generator is dropped, and ends it when the text changes', async () => {
     const dir = temporaryFolder();
     writeCheckpoint(dir, source);
-    const session = await openTiny(dir, source, 'cpu');
+    const session = await openTiny(dir, source, { target: 'cpu', device: 'cpu' });
     const dropped = session.generate([1], { greedy: true });
     expect((await dropped.next()).done).toBe(false);
     session.reset();

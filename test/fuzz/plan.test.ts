@@ -124,8 +124,9 @@ const bindingOf = (plan: Plan, pick: (count: number) => number): Region | undefi
   const bindings = dispatchOf(plan, pick)?.bindings ?? [];
   return bindings[pick(bindings.length)];
 };
-const set = <T extends object>(target: T | undefined, change: Partial<T>): void =>
-  void (target && Object.assign(target, change));
+const set = <T extends object>(target: T | undefined, change: Partial<T>): void => {
+  if (target) Object.assign(target, change);
+};
 
 const changes: readonly Changing[] = [
   (plan, pick) => set(dispatchOf(plan, pick), { kernel: pick(plan.kernels.length) }),

@@ -475,7 +475,8 @@ kernel void sample_512(
     const float temperature = sampling[0];
     const uint next = step.position + step.tokens;
     float most = -INFINITY;
-    for (uint i = thread_index; i < 512; i += 1) most = metal::max(most, row[i]);
+    if (temperature > 0.0f)
+        for (uint i = thread_index; i < 512; i += 1) most = metal::max(most, row[i]);
     const float greatest = simd_max(most);
     // Candidates are the elements with keys of at least `least` that are not below `lowest`.
     uint least = 0;

@@ -113,6 +113,48 @@ inline uint pair_order(uint slot) {
     return i < dims ? slot - i + i / 2 + i % 2 * (dims / 2) : slot;
 }
 
+/// The elements of a vector; a uint4 has the bits of eight halves.
+inline void unpack(float4 x, thread float* elements) {
+    elements[0] = x.x;
+    elements[1] = x.y;
+    elements[2] = x.z;
+    elements[3] = x.w;
+}
+inline void unpack(half4 x, thread float* elements) {
+    elements[0] = float(x.x);
+    elements[1] = float(x.y);
+    elements[2] = float(x.z);
+    elements[3] = float(x.w);
+}
+inline void unpack(uint4 bits, thread float* elements) {
+    const half2 a = as_type<half2>(bits.x);
+    const half2 b = as_type<half2>(bits.y);
+    const half2 c = as_type<half2>(bits.z);
+    const half2 d = as_type<half2>(bits.w);
+    elements[0] = float(a.x);
+    elements[1] = float(a.y);
+    elements[2] = float(b.x);
+    elements[3] = float(b.y);
+    elements[4] = float(c.x);
+    elements[5] = float(c.y);
+    elements[6] = float(d.x);
+    elements[7] = float(d.y);
+}
+
+/// Sum over the lanes whose number differs in the bits from `first` up to below `end`, both powers of two.
+template <uint first, uint end>
+inline float lanes_sum(float x) {
+    for (uint bit = first; bit < end; bit *= 2) x += simd_shuffle_xor(x, ushort(bit));
+    return x;
+}
+
+/// Maximum over them.
+template <uint first, uint end>
+inline float lanes_max(float x) {
+    for (uint bit = first; bit < end; bit *= 2) x = metal::max(x, simd_shuffle_xor(x, ushort(bit)));
+    return x;
+}
+
 /// Row ids[t] of a table with 64 columns.
 kernel void embed_f32_64(
     device const int* ids [[buffer(0)]],
@@ -252,60 +294,112 @@ kernel void attention_parts_8_8x4x8(
     device const float* v [[buffer(2)]],
     device float* y [[buffer(3)]],
     constant Step& step [[buffer(4)]],
+    threadgroup float* sums [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
+    uint thread_index [[thread_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint head = group.y / 8;
+    const uint tile = group.y / 8;
     const uint keys = step.position + 1;
     const uint first = 0;
     const uint count = 32 * ((keys - first + 256 - 1) / 256);
     const uint start = metal::min(keys, first + group.y % 8 * count);
     const uint end = metal::min(keys, start + count);
-    device const float* query = q + head * 8;
-    device const float* head_keys = k + (head / 2) * 8;
-    device const float* head_values = v + (head / 2) * 8;
-    // Softmax over blocks of 32 positions: the greatest score so far, and sums scaled to it.
-    float greatest = -INFINITY;
-    float total = 0.0f;
-    float mixed[1] = {};
-    for (uint begin = start; begin < end; begin += 32) {
-        float score[1];
-        for (uint i = 0; i < 1; ++i) {
-            const uint own = begin + i * 32 + lane;
-            const uint position = metal::min(own, end - 1);
-            device const float* key = head_keys + position * 32;
-            float partial[4] = {};
-            for (uint d = 0; d < 8; d += 4)
-                for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
-            score[i] = own < end ? pairwise_sum<4>(partial) * 0.35355338f : -INFINITY;
+    // 2 lanes share a row of keys and values and hold their part of the queries. Of the rows that they take
+    // they know the greatest score so far, and sums scaled to it.
+    const uint part = lane % 2 * 4;
+    const uint row = simdgroup * 16 + lane / 2;
+    device const float* queries = q + tile * 16;
+    device const float* head_keys = k + tile * 8 + part;
+    device const float* head_values = v + tile * 8 + part;
+    float query[2][4];
+    float greatest[2];
+    float total[2];
+    float mixed[2][4];
+    for (uint h = 0; h < 2; ++h) {
+        for (uint i = 0; i < 4; ++i) {
+            query[h][i] = queries[h * 8 + part + i];
+            mixed[h][i] = 0.0f;
         }
-        float power[1];
-        for (uint i = 0; i < 1; ++i) power[i] = score[i];
-        const float block_greatest = metal::max(greatest, simd_max(pairwise_max<1>(power)));
-        const float keep = metal::exp(greatest - block_greatest);
-        greatest = block_greatest;
-        for (uint i = 0; i < 1; ++i) score[i] = metal::exp(score[i] - greatest);
-        for (uint i = 0; i < 1; ++i) power[i] = score[i];
-        total = total * keep + simd_sum(pairwise_sum<1>(power));
-        for (uint i = 0; i < 1; ++i) mixed[i] *= keep;
-        const uint count = metal::min(32u, end - begin);
-        for (uint j = 0; j < count; ++j) {
-            const float weight = simd_shuffle(score[j / 32], ushort(j % 32));
-            device const float* value = head_values + (begin + j) * 32;
-            for (uint i = 0; i < 1; ++i) {
-                const uint d = i * 32 + lane;
-                if (d < 8) mixed[i] += weight * value[d];
+        greatest[h] = -3e38f;
+        total[h] = 0.0f;
+    }
+    for (uint begin = start; begin < end; begin += 64) {
+        float4 key[1][1];
+        float4 value[1][1];
+        for (uint r = 0; r < 1; ++r) {
+            const uint position = metal::min(begin + row, end - 1);
+            for (uint c = 0; c < 1; ++c) {
+                key[r][c] = *(device const float4*)(head_keys + position * 32);
+                value[r][c] = *(device const float4*)(head_values + position * 32);
             }
         }
+        float score[2][1];
+        for (uint r = 0; r < 1; ++r) {
+            float x[4];
+            for (uint c = 0; c < 1; ++c) unpack(key[r][c], x + c * 4);
+            for (uint h = 0; h < 2; ++h) {
+                float dot = 0.0f;
+                for (uint i = 0; i < 4; ++i) dot += query[h][i] * x[i];
+                dot = lanes_sum<1, 2>(dot);
+                score[h][r] = begin + row < end ? dot * 0.35355338f : -INFINITY;
+            }
+        }
+        for (uint h = 0; h < 2; ++h) {
+            float most = greatest[h];
+            for (uint r = 0; r < 1; ++r) most = metal::max(most, score[h][r]);
+            const float keep = metal::exp(greatest[h] - most);
+            greatest[h] = most;
+            total[h] *= keep;
+            for (uint i = 0; i < 4; ++i) mixed[h][i] *= keep;
+            for (uint r = 0; r < 1; ++r) {
+                score[h][r] = metal::exp(score[h][r] - most);
+                total[h] += score[h][r];
+            }
+        }
+        for (uint r = 0; r < 1; ++r) {
+            float x[4];
+            for (uint c = 0; c < 1; ++c) unpack(value[r][c], x + c * 4);
+            for (uint h = 0; h < 2; ++h)
+                for (uint i = 0; i < 4; ++i) mixed[h][i] += score[h][r] * x[i];
+        }
     }
-    device float* part = y + group.y * 10;
-    for (uint i = 0; i < 1; ++i) {
-        const uint d = i * 32 + lane;
-        if (d < 8) part[d] = mixed[i];
+    // All rows of a simdgroup, then those of all simdgroups.
+    for (uint h = 0; h < 2; ++h) {
+        const float most = lanes_max<2, 32>(greatest[h]);
+        const float keep = metal::exp(greatest[h] - most);
+        total[h] = lanes_sum<2, 32>(total[h] * keep);
+        for (uint i = 0; i < 4; ++i) mixed[h][i] = lanes_sum<2, 32>(mixed[h][i] * keep);
+        threadgroup float* own = sums + (simdgroup * 2 + h) * 10;
+        if (lane < 2)
+            for (uint i = 0; i < 4; ++i) own[part + i] = mixed[h][i];
+        if (lane == 0) {
+            own[8] = most;
+            own[8 + 1] = total[h];
+        }
     }
-    if (lane == 0) {
-        part[8] = greatest;
-        part[8 + 1] = total;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint i = thread_index; i < 16; i += 128) {
+        const uint h = i / 8;
+        const uint d = i % 8;
+        float most = -INFINITY;
+        for (uint s = 0; s < 4; ++s)
+            most = metal::max(most, sums[(s * 2 + h) * 10 + 8]);
+        float all = 0.0f;
+        float element = 0.0f;
+        for (uint s = 0; s < 4; ++s) {
+            threadgroup const float* own = sums + (s * 2 + h) * 10;
+            const float keep = metal::exp(own[8] - most);
+            all += keep * own[8 + 1];
+            element += keep * own[d];
+        }
+        device float* output = y + ((tile * 2 + h) * 8 + group.y % 8) * 10;
+        output[d] = element;
+        if (d == 0) {
+            output[8] = start < end ? most : -INFINITY;
+            output[8 + 1] = all;
+        }
     }
 }
 
@@ -509,8 +603,9 @@ kernel void sample_512(
     const float temperature = sampling[0];
     const uint next = step.position + step.tokens;
     float most = -INFINITY;
-    for (uint i = thread_index; i < 512; i += 256) most = metal::max(most, row[i]);
-    const float greatest = threadgroup_max<8>(most, scratch, lane, simdgroup);
+    if (temperature > 0.0f)
+        for (uint i = thread_index; i < 512; i += 512) most = metal::max(most, row[i]);
+    const float greatest = threadgroup_max<16>(most, scratch, lane, simdgroup);
     // Candidates are the elements with keys of at least `least` that are not below `lowest`.
     uint least = 0;
     float lowest = -INFINITY;
@@ -524,25 +619,25 @@ kernel void sample_512(
             while (least < high) {
                 const uint middle = high - (high - least) / 2;
                 float own = 0.0f;
-                for (uint i = thread_index; i < 512; i += 256)
+                for (uint i = thread_index; i < 512; i += 512)
                     if (order_key(row[i]) >= middle) own += 1.0f;
-                if (threadgroup_sum<8>(own, scratch, lane, simdgroup) >= top_k) least = middle;
+                if (threadgroup_sum<16>(own, scratch, lane, simdgroup) >= top_k) least = middle;
                 else high = middle - 1;
             }
         }
         if (top_p < 1.0f) {
             float own = 0.0f;
-            for (uint i = thread_index; i < 512; i += 256)
+            for (uint i = thread_index; i < 512; i += 512)
                 if (order_key(row[i]) >= least) own += metal::exp((row[i] - greatest) / temperature);
-            const float enough = top_p * threadgroup_sum<8>(own, scratch, lane, simdgroup);
+            const float enough = top_p * threadgroup_sum<16>(own, scratch, lane, simdgroup);
             // The least key above which there is not enough.
             uint high = order_key(greatest);
             while (least < high) {
                 const uint middle = least + (high - least) / 2;
                 own = 0.0f;
-                for (uint i = thread_index; i < 512; i += 256)
+                for (uint i = thread_index; i < 512; i += 512)
                     if (order_key(row[i]) > middle) own += metal::exp((row[i] - greatest) / temperature);
-                if (threadgroup_sum<8>(own, scratch, lane, simdgroup) < enough) high = middle;
+                if (threadgroup_sum<16>(own, scratch, lane, simdgroup) < enough) high = middle;
                 else least = middle + 1;
             }
         }
@@ -550,7 +645,7 @@ kernel void sample_512(
     }
     float best = -INFINITY;
     uint index = 512;
-    for (uint i = thread_index; i < 512; i += 256) {
+    for (uint i = thread_index; i < 512; i += 512) {
         if (order_key(row[i]) < least || row[i] < lowest) continue;
         const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
         if (row[i] + noise > best) {
@@ -558,9 +653,9 @@ kernel void sample_512(
             index = i;
         }
     }
-    const float highest = threadgroup_max<8>(best, scratch, lane, simdgroup);
+    const float highest = threadgroup_max<16>(best, scratch, lane, simdgroup);
     // The lowest of equals; ids are exact as floats.
-    const uint winner = uint(-threadgroup_max<8>(best == highest ? -float(index) : -512.0f, scratch, lane, simdgroup));
+    const uint winner = uint(-threadgroup_max<16>(best == highest ? -float(index) : -512.0f, scratch, lane, simdgroup));
     if (thread_index == 0) {
         ids[next] = int(winner % 512);
         step.position = next;
@@ -710,59 +805,109 @@ kernel void attention_8x4x8_tokens(
     device const float* v [[buffer(2)]],
     device float* y [[buffer(3)]],
     constant Step& step [[buffer(4)]],
+    threadgroup float* sums [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]]
+    uint thread_index [[thread_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
     const uint t = group.x;
     if (t >= step.tokens) return;
-    const uint head = group.y;
+    const uint tile = group.y;
     const uint keys = step.position + t + 1;
     const uint start = 0;
     const uint end = keys;
-    device const float* query = q + t * 64 + head * 8;
-    device const float* head_keys = k + (head / 2) * 8;
-    device const float* head_values = v + (head / 2) * 8;
-    // Softmax over blocks of 32 positions: the greatest score so far, and sums scaled to it.
-    float greatest = -INFINITY;
-    float total = 0.0f;
-    float mixed[1] = {};
-    for (uint begin = start; begin < end; begin += 32) {
-        float score[1];
-        for (uint i = 0; i < 1; ++i) {
-            const uint own = begin + i * 32 + lane;
-            const uint position = metal::min(own, end - 1);
-            device const float* key = head_keys + position * 32;
-            float partial[4] = {};
-            for (uint d = 0; d < 8; d += 4)
-                for (uint j = 0; j < 4; ++j) partial[j] += query[d + j] * key[d + j];
-            score[i] = own < end ? pairwise_sum<4>(partial) * 0.35355338f : -INFINITY;
+    // 2 lanes share a row of keys and values and hold their part of the queries. Of the rows that they take
+    // they know the greatest score so far, and sums scaled to it.
+    const uint part = lane % 2 * 4;
+    const uint row = simdgroup * 16 + lane / 2;
+    device const float* queries = q + t * 64 + tile * 16;
+    device const float* head_keys = k + tile * 8 + part;
+    device const float* head_values = v + tile * 8 + part;
+    float query[2][4];
+    float greatest[2];
+    float total[2];
+    float mixed[2][4];
+    for (uint h = 0; h < 2; ++h) {
+        for (uint i = 0; i < 4; ++i) {
+            query[h][i] = queries[h * 8 + part + i];
+            mixed[h][i] = 0.0f;
         }
-        float power[1];
-        for (uint i = 0; i < 1; ++i) power[i] = score[i];
-        const float block_greatest = metal::max(greatest, simd_max(pairwise_max<1>(power)));
-        const float keep = metal::exp(greatest - block_greatest);
-        greatest = block_greatest;
-        for (uint i = 0; i < 1; ++i) score[i] = metal::exp(score[i] - greatest);
-        for (uint i = 0; i < 1; ++i) power[i] = score[i];
-        total = total * keep + simd_sum(pairwise_sum<1>(power));
-        for (uint i = 0; i < 1; ++i) mixed[i] *= keep;
-        const uint count = metal::min(32u, end - begin);
-        for (uint j = 0; j < count; ++j) {
-            const float weight = simd_shuffle(score[j / 32], ushort(j % 32));
-            device const float* value = head_values + (begin + j) * 32;
-            for (uint i = 0; i < 1; ++i) {
-                const uint d = i * 32 + lane;
-                if (d < 8) mixed[i] += weight * value[d];
+        greatest[h] = -3e38f;
+        total[h] = 0.0f;
+    }
+    for (uint begin = start; begin < end; begin += 64) {
+        float4 key[1][1];
+        float4 value[1][1];
+        for (uint r = 0; r < 1; ++r) {
+            const uint position = metal::min(begin + row, end - 1);
+            for (uint c = 0; c < 1; ++c) {
+                key[r][c] = *(device const float4*)(head_keys + position * 32);
+                value[r][c] = *(device const float4*)(head_values + position * 32);
             }
         }
-    }
-    for (uint i = 0; i < 1; ++i) {
-        const uint d = i * 32 + lane;
-        if (d < 8) {
-            const uint n = head * 8 + d;
-            const float v0 = mixed[i] / total;
-            y[t * 64 + n] = v0;
+        float score[2][1];
+        for (uint r = 0; r < 1; ++r) {
+            float x[4];
+            for (uint c = 0; c < 1; ++c) unpack(key[r][c], x + c * 4);
+            for (uint h = 0; h < 2; ++h) {
+                float dot = 0.0f;
+                for (uint i = 0; i < 4; ++i) dot += query[h][i] * x[i];
+                dot = lanes_sum<1, 2>(dot);
+                score[h][r] = begin + row < end ? dot * 0.35355338f : -INFINITY;
+            }
         }
+        for (uint h = 0; h < 2; ++h) {
+            float most = greatest[h];
+            for (uint r = 0; r < 1; ++r) most = metal::max(most, score[h][r]);
+            const float keep = metal::exp(greatest[h] - most);
+            greatest[h] = most;
+            total[h] *= keep;
+            for (uint i = 0; i < 4; ++i) mixed[h][i] *= keep;
+            for (uint r = 0; r < 1; ++r) {
+                score[h][r] = metal::exp(score[h][r] - most);
+                total[h] += score[h][r];
+            }
+        }
+        for (uint r = 0; r < 1; ++r) {
+            float x[4];
+            for (uint c = 0; c < 1; ++c) unpack(value[r][c], x + c * 4);
+            for (uint h = 0; h < 2; ++h)
+                for (uint i = 0; i < 4; ++i) mixed[h][i] += score[h][r] * x[i];
+        }
+    }
+    // All rows of a simdgroup, then those of all simdgroups.
+    for (uint h = 0; h < 2; ++h) {
+        const float most = lanes_max<2, 32>(greatest[h]);
+        const float keep = metal::exp(greatest[h] - most);
+        total[h] = lanes_sum<2, 32>(total[h] * keep);
+        for (uint i = 0; i < 4; ++i) mixed[h][i] = lanes_sum<2, 32>(mixed[h][i] * keep);
+        threadgroup float* own = sums + (simdgroup * 2 + h) * 10;
+        if (lane < 2)
+            for (uint i = 0; i < 4; ++i) own[part + i] = mixed[h][i];
+        if (lane == 0) {
+            own[8] = most;
+            own[8 + 1] = total[h];
+        }
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint i = thread_index; i < 16; i += 128) {
+        const uint h = i / 8;
+        const uint d = i % 8;
+        float most = -INFINITY;
+        for (uint s = 0; s < 4; ++s)
+            most = metal::max(most, sums[(s * 2 + h) * 10 + 8]);
+        float all = 0.0f;
+        float element = 0.0f;
+        for (uint s = 0; s < 4; ++s) {
+            threadgroup const float* own = sums + (s * 2 + h) * 10;
+            const float keep = metal::exp(own[8] - most);
+            all += keep * own[8 + 1];
+            element += keep * own[d];
+        }
+        const uint n = tile * 16 + i;
+        const float v0 = element / all;
+        y[t * 64 + n] = v0;
     }
 }
 

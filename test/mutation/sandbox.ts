@@ -53,7 +53,7 @@ export function stopTests(): void {
 
 /** A copy of the working tree to break and to test. */
 export class Sandbox {
-  /** Copies the tree at `root` to `folder`; compiled kernels lie in `cache`, which sandboxes may share. */
+  /** Copies the tree at `root` to `folder`; it begins with the compiled kernels of `cache`. */
   constructor(
     root: string,
     private readonly folder: string,
@@ -69,7 +69,9 @@ export class Sandbox {
     cpSync(path.join(root, addon), path.join(folder, addon));
     symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'));
     mkdirSync(path.join(folder, 'build'));
-    symlinkSync(cache, path.join(folder, 'build/cache'));
+    // A copy: the device reads compiled kernels from real folders only.
+    mkdirSync(path.join(folder, 'build/cache'), { mode: 0o700 });
+    cpSync(cache, path.join(folder, 'build/cache'), { recursive: true });
   }
 
   /** Runs `body` while the fault is in the copy. */

@@ -33,7 +33,7 @@ it('lists its devices and refuses others', async () => {
   const unknown = await failure(() => addon.createProgram('tpu', launchSpec(cache, increment)));
   expect(unknown).toEqual({
     code: 'UPGC_UNKNOWN_DEVICE',
-    message: 'this build has no device "tpu"; it has: cpu',
+    message: 'this build has no device "tpu"; it has: cuda, cpu',
   });
 });
 

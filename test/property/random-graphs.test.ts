@@ -3,6 +3,7 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Graph } from '../../src/ir/graph.js';
+import { isPackedName } from '../../src/ir/packed.js';
 import { ops, type OpName } from '../../src/ir/ops/index.js';
 import { formatGraph } from '../../src/ir/text.js';
 import { targets, type TargetName } from '../../src/passes/target.js';
@@ -11,6 +12,7 @@ import { compare, type Approximate } from '../support/error-bound.js';
 import {
   buildRecipe,
   contextOf,
+  packedPolicy,
   recipeModel,
   recipes,
   tokensOf,
@@ -32,6 +34,7 @@ const seen = {
   unbounded: 0,
   targets: new Map<string, number>(),
   ops: new Map<string, number>(),
+  formats: new Map<string, number>(),
   /** Greatest bound of a case in units of its greatest logit. */
   widths: [] as number[],
   /** How many ids could have been drawn, of each draw. */
@@ -48,7 +51,8 @@ function trialOf(recipe: Recipe): Trial {
   const { target, chunk } = recipe;
   const graph = buildRecipe(recipe);
   const tokens = tokensOf(recipe, graph);
-  return { model: recipeModel(recipe), graph, target, tokens, chunk, context: contextOf(recipe) };
+  const quantize = packedPolicy;
+  return { model: recipeModel(recipe), graph, target, quantize, tokens, chunk, context: contextOf(recipe) };
 }
 
 async function check(recipe: Recipe): Promise<void> {
@@ -71,6 +75,7 @@ async function check(recipe: Recipe): Promise<void> {
 function record(recipe: Recipe, graph: Graph, { data, error }: Approximate, ratio: number): void {
   count(seen.targets, recipe.target);
   for (const op of new Set(graph.nodes.map((node) => node.op))) count(seen.ops, op);
+  for (const { type } of graph.nodes) if (isPackedName(type.dtype)) count(seen.formats, type.dtype);
   if (error.some((bound) => bound === Infinity)) seen.unbounded++;
   seen.ratios.push(ratio);
   const greatest = data.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
@@ -102,6 +107,9 @@ describe('random models equal the interpreter on the CPU device', () => {
       expect([op, seen.ops.get(op) ?? 0]).toEqual([op, expect.toSatisfy(atLeast(total / 20))]);
     for (const target of Object.keys(targets))
       expect([target, seen.targets.get(target) ?? 0]).toEqual([target, expect.toSatisfy(atLeast(total / 3))]);
+    const formats = [...seen.formats.values()];
+    expect(formats.length).toBeGreaterThanOrEqual(6);
+    expect(formats.reduce((a, b) => a + b, 0)).toBeGreaterThan(total / 8);
     // An argmax of near-equals inside a model has no bound.
     expect(seen.unbounded).toBeLessThan(total / 20);
     // Nearly every draw is certain.
@@ -117,7 +125,7 @@ describe('random models equal the interpreter on the CPU device', () => {
       `random graphs: ${seen.ratios.length} cases, ${[...seen.targets].map(([name, n]) => `${name} ${n}`).join(', ')}; ` +
         `error in units of its bound: median ${median(seen.ratios).toPrecision(2)}, greatest ${Math.max(...seen.ratios).toPrecision(2)}; ` +
         `bound in units of the greatest logit: median ${median(seen.widths).toExponential(1)}; ` +
-        `${seen.unbounded} without a bound\n`,
+        `${seen.unbounded} without a bound; packed: ${[...seen.formats].map(([name, n]) => `${name} ${n}`).join(', ')}\n`,
     );
   });
 });

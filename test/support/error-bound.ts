@@ -1,7 +1,9 @@
 import { nameInputs, type Named, type NdArray } from '../../src/ir/define.js';
-import type { Graph, Node } from '../../src/ir/graph.js';
+import { isOp, type Graph, type Node } from '../../src/ir/graph.js';
+import { isPackedName } from '../../src/ir/packed.js';
 import { visibleRows } from '../../src/ir/ops/attention.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
+import { rounded, type DType } from '../../src/ir/type.js';
 import { expError, gamma, tanhError, tiny, u } from './rounding.js';
 import { possibleIds } from './sample-bound.js';
 
@@ -13,22 +15,36 @@ import { possibleIds } from './sample-bound.js';
  * so the bounds hold for any number of lanes, partial sums or fused multiply-adds.
  */
 
-/** Attention rescales what it has summed at most once per this many positions. */
-const attentionBlock = 32;
+/**
+ * Attention rescales what it has summed at most once per this many positions; then the sums of lanes, of simdgroups and
+ * of parts of the context as they are added up.
+ */
+const attentionBlock = 16;
+const attentionLevels = 3;
 
 /** A value of the device: what it should be, and how far each element may be from that. */
 export interface Approximate extends NdArray {
   readonly error: Float64Array;
+  /**
+   * Of a packed matrix: for each element s·(q − zero) + b, which no device need work out, |s·(q − zero)| + |b|.
+   */
+  readonly terms?: Float64Array | undefined;
+}
+
+/** What an op should compute, and what its elements are stored as. */
+interface Result extends NdArray {
+  readonly dtype: DType;
 }
 
 type Bound<N extends OpName> = (
   inputs: Named<OpOf<N>['inputs'], Approximate>,
   attrs: AttrsOf<N>,
-  result: NdArray,
+  result: Result,
 ) => Float64Array;
 
 const at = (values: Float64Array, index: number): number => values[index] ?? Number.NaN;
-const magnitude = (x: Approximate, index: number): number => Math.abs(at(x.data, index)) + at(x.error, index);
+const magnitude = (x: Approximate, index: number): number =>
+  (x.terms ? at(x.terms, index) : Math.abs(at(x.data, index))) + at(x.error, index);
 
 /** The error of k roundings on a result, or on terms, of the given magnitude. */
 const rounding = (k: number, size: number): number => gamma(k) * size + k * tiny;
@@ -204,16 +220,21 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
   state: exact,
   // Computed in float64, stored in f32.
   rope_table: (_inputs, _attrs, result) => eachElement(result, (_, value) => rounding(1, Math.abs(value))),
-  embed: ({ ids, table }, attrs, { data, shape }) =>
-    ids.error.some((error) => error > 0)
-      ? data.map(() => Infinity)
-      : ops.embed.evaluate({ ids, table: errorsOf(table) }, attrs, shape),
+  embed: ({ ids, table }, attrs, { data, shape }) => {
+    if (ids.error.some((error) => error > 0)) return data.map(() => Infinity);
+    // s·(q − zero) has at most 24 bits: only the sum with b rounds.
+    const error = table.terms ? table.terms.map((size) => rounding(1, size)) : table.error;
+    return ops.embed.evaluate({ ids, table: { shape: table.shape, data: error } }, attrs, shape);
+  },
   linear: ({ x, weight, bias }, _attrs, result) => {
     const k = weight.shape[1] ?? 0;
     const n = result.shape[1] ?? 0;
     return eachElement(result, (index) => {
       const row = index % n;
-      const { error, size } = dot(x, Math.floor(index / n) * k, weight, row * k, k);
+      const { error: moved, size } = dot(x, Math.floor(index / n) * k, weight, row * k, k);
+      // Of a packed row, Σ s·(q − zero)·x + Σ b·x in any order: q is exact, s is a product of few bits and at most 2^16,
+      // so beside those of 2k products and sums there is one rounding more, and what underflows may be multiplied by s.
+      const error = weight.terms ? moved + gamma(2 * k + 1) * size + 2 * k * 2 ** 16 * tiny : moved;
       if (!bias) return error + rounding(k, size);
       return error + at(bias.error, row) + rounding(k + 1, size + magnitude(bias, row));
     });
@@ -252,8 +273,16 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
       );
     });
   },
-  cache_append: ({ cache, x, start }, attrs, { shape }) =>
-    ops.cache_append.evaluate({ cache: errorsOf(cache), x: errorsOf(x), start }, attrs, shape),
+  cache_append: ({ cache, x, start }, attrs, { shape, dtype }) => {
+    const error = ops.cache_append.evaluate({ cache: errorsOf(cache), x: errorsOf(x), start }, attrs, shape);
+    // Rounding keeps the order: what lies between two numbers is rounded to between what they are rounded to.
+    const exact = ops.cache_append.evaluate({ cache, x, start }, attrs, shape);
+    return error.map((off, i) => {
+      const value = at(exact, i);
+      const [low, middle, high] = [value - off, value, value + off].map((edge) => rounded(edge, dtype));
+      return Math.max((high ?? NaN) - (middle ?? NaN), (middle ?? NaN) - (low ?? NaN));
+    });
+  },
   attention: ({ q, k, v, start }, { scale, softcap, ...sight }, result) => {
     const [tokens = 0, heads = 0, width = 0] = result.shape;
     const [keys = 0, groups = 1] = k.shape;
@@ -288,7 +317,7 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
         const { weights, relative, drift } = softmaxWeights(
           scores.map(({ score }) => score),
           scores.map(({ error }) => error),
-          Math.ceil(seen / attentionBlock),
+          Math.ceil(seen / attentionBlock) + attentionLevels,
         );
         // The weighted sum: one product and seen − 1 sums; the total: seen − 1 sums; then their quotient.
         const sums = ((1 + gamma(seen)) * (1 + u)) / (1 - gamma(seen)) - 1;
@@ -379,8 +408,12 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
   },
 };
 
-/** How far each element of each value of a graph may be from `values`, which the interpreter computed. */
-export function errorBounds(graph: Graph, values: ReadonlyMap<Node, NdArray>): Map<Node, Approximate> {
+/** How far each element of each value of a graph may be from `values`, which the interpreter computed; `packed` by weight. */
+export function errorBounds(
+  graph: Graph,
+  values: ReadonlyMap<Node, NdArray>,
+  packed: ReadonlyMap<string, { readonly terms: Float64Array }> = new Map(),
+): Map<Node, Approximate> {
   const found = new Map<Node, Approximate>();
   for (const node of graph.nodes) {
     const value = values.get(node);
@@ -391,8 +424,12 @@ export function errorBounds(graph: Graph, values: ReadonlyMap<Node, NdArray>): M
       return known;
     });
     // ∞ · 0 is NaN; what follows from an unbounded error is unbounded.
-    const error = boundOf(node.op, node.attrs, inputs, value).map((e) => (Number.isNaN(e) ? Infinity : e));
-    found.set(node, { ...value, error });
+    const error = boundOf(node.op, node.attrs, inputs, {
+      ...value,
+      dtype: isPackedName(node.type.dtype) ? 'f32' : node.type.dtype,
+    }).map((e) => (Number.isNaN(e) ? Infinity : e));
+    const terms = isOp(node, 'weight') ? packed.get(node.attrs.name)?.terms : undefined;
+    found.set(node, { ...value, error, terms });
   }
   return found;
 }
@@ -401,13 +438,13 @@ function boundOf<N extends OpName>(
   op: N,
   attrs: AttrsOf<N>,
   inputs: readonly Approximate[],
-  result: NdArray,
+  result: Result,
 ): Float64Array {
   // The compiler cannot see that the members of the table and of the registry agree on N.
   const bound = bounds[op] as (
     inputs: Record<string, Approximate>,
     attrs: AttrsOf<N>,
-    result: NdArray,
+    result: Result,
   ) => Float64Array;
   return bound(nameInputs(ops[op].inputs, inputs), attrs, result);
 }

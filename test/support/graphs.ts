@@ -3,7 +3,13 @@ import { buildGraph, type Tensor } from '../../src/ir/dsl.js';
 import { makeNode, noOrigin, type Graph, type Node } from '../../src/ir/graph.js';
 import { evaluateNode } from '../../src/ir/interpret.js';
 import type { AttrsOf, OpName } from '../../src/ir/ops/index.js';
-import { elementCount, type DimBindings, type DType, type TensorType } from '../../src/ir/type.js';
+import {
+  elementCount,
+  elementTypeOf,
+  type DimBindings,
+  type DType,
+  type TensorType,
+} from '../../src/ir/type.js';
 import type { Entry, EntryPass } from '../../src/passes/entry.js';
 import { insertKvCache, type CacheOptions } from '../../src/passes/insert-kv-cache.js';
 import { targets, type Target } from '../../src/passes/target.js';
@@ -15,8 +21,14 @@ export function graphOf(body: () => Tensor, dtype: DType = 'f32'): Graph {
 }
 
 /** An input of the given type, outside any model. */
-export function inputOf(name: string, { dtype, shape }: TensorType): Node {
-  return makeNode('input', [], { name, dtype, shape: [...shape] }, { ...noOrigin, name });
+export function inputOf(name: string, type: TensorType): Node {
+  const { shape } = type;
+  return makeNode(
+    'input',
+    [],
+    { name, dtype: elementTypeOf(type), shape: [...shape] },
+    { ...noOrigin, name },
+  );
 }
 
 export function array(shape: readonly number[], values: readonly number[]): NdArray {

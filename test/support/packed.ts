@@ -1,17 +1,30 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { isPackedName, packedFormats, placePlanes, type PackedName } from '../../src/ir/packed.js';
+import { targets } from '../../src/passes/target.js';
+import { buildFiles, readPlan } from '../../src/runtime/plan.js';
 import { decodeF16 } from '../../src/weights/dtype.js';
-import { packedFormats, placePlanes, type PackedName } from '../../src/ir/packed.js';
 import type { PackedWeight, WeightSource } from '../../src/weights/pack.js';
 import type { TensorEntry } from '../../src/weights/stored.js';
 
 /** Reads packed matrices, from the documentation of src/ir/packed.ts alone. */
 
-/** The values of a packed matrix, row-major, in f32 arithmetic; throws when rows past the end are not zero. */
-export function packedValues(
+interface Layout {
+  readonly tileRows: number;
+  readonly alignment: number;
+}
+
+/** An element is scale · integer + bias. */
+type Visit = (index: number, scale: number, integer: number, bias: number | undefined) => void;
+
+/** Calls `visit` with every element of a packed matrix, row-major; throws when rows past the end are not zero. */
+function visitElements(
   bytes: Uint8Array,
   name: PackedName,
   [rows, columns]: readonly [number, number],
-  { tileRows, alignment }: { readonly tileRows: number; readonly alignment: number },
-): Float32Array {
+  { tileRows, alignment }: Layout,
+  visit: Visit,
+): void {
   const format = packedFormats[name];
   const { planes } = placePlanes(format, [rows, columns], { tileRows, alignment });
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -50,19 +63,56 @@ export function packedValues(
     const bias = runOf('biases', row, column) ?? 0;
     return [d * view.getUint8(scale), -(half('block_biases', row, column) * view.getUint8(bias))];
   };
-  const values = new Float32Array(rows * columns);
   const padded = Math.ceil(rows / tileRows) * tileRows;
   for (let row = 0; row < padded; row++) {
     for (let column = 0; column < columns; column++) {
       const q = integer(row, column);
       const [s, b] = scaleAndBias(row, column);
-      if (row < rows)
-        values[row * columns + column] = b === undefined ? s * (q - format.zero) : s * (q - format.zero) + b;
+      if (row < rows) visit(row * columns + column, s, q - format.zero, b);
       else if (q !== 0 || s !== 0 || (b ?? 0) !== 0)
         throw new Error(`row ${row} is past the end, but not zero`);
     }
   }
+}
+
+/** The values of a packed matrix, row-major, in f32 arithmetic. */
+export function packedValues(
+  bytes: Uint8Array,
+  name: PackedName,
+  shape: readonly [number, number],
+  layout: Layout,
+): Float32Array {
+  const values = new Float32Array(shape[0] * shape[1]);
+  visitElements(bytes, name, shape, layout, (i, s, q, b) => {
+    values[i] = b === undefined ? s * q : s * q + b;
+  });
   return values;
+}
+
+/** The elements of a packed matrix, and for each the magnitudes added up that it is the sum of. */
+export interface PackedValues {
+  readonly data: Float64Array;
+  readonly terms: Float64Array;
+}
+
+/** The packed matrices of a build, by name, as the bytes of its weights.bin say. */
+export function packedValuesOf(build: string): ReadonlyMap<string, PackedValues> {
+  const plan = readPlan(build);
+  const packed = plan.weights.filter(({ dtype }) => isPackedName(dtype));
+  if (packed.length === 0) return new Map();
+  const file = readFileSync(path.join(build, buildFiles.weights));
+  return new Map(
+    packed.map(({ name, dtype, shape: [rows = 0, columns = 0], offset, bytes }) => {
+      const data = new Float64Array(rows * columns);
+      const terms = new Float64Array(rows * columns);
+      const stored = file.subarray(offset, offset + bytes);
+      visitElements(stored, dtype as PackedName, [rows, columns], targets[plan.target], (i, s, q, b = 0) => {
+        data[i] = s * q + b;
+        terms[i] = Math.abs(s * q) + Math.abs(b);
+      });
+      return [name, { data, terms }];
+    }),
+  );
 }
 
 /** A weight at the start of its file, and the bytes of that file. */

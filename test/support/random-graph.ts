@@ -3,9 +3,12 @@ import path from 'node:path';
 import fc from 'fast-check';
 import * as dsl from '../../src/ir/dsl.js';
 import type { Model, Tensor } from '../../src/ir/dsl.js';
-import { isLeaf, isOp, makeNode, type Graph } from '../../src/ir/graph.js';
+import { isLeaf, isOp, makeNode, type Graph, type Node } from '../../src/ir/graph.js';
+import { isPackedName, packedFormats, packedNames, rowMultiple } from '../../src/ir/packed.js';
+import type { Policy } from '../../src/ir/policy.js';
 import { elementCount, type Dim, type DType } from '../../src/ir/type.js';
 import { targets, type TargetName } from '../../src/passes/target.js';
+import { quantise } from '../../src/weights/quantise.js';
 import { writeSafetensors, type StoredTensor } from './safetensors.js';
 
 /**
@@ -57,6 +60,17 @@ function divisors(n: number): [number, ...number[]] {
   return [1, ...Array.from({ length: n - 1 }, (_, i) => i + 2).filter((d) => n % d === 0)];
 }
 
+/** `q4g32.` for half of the matrices that can be packed: the format stands in the weight's name. */
+function packedName(kind: WeightKind, [, columns = 1]: readonly number[], variant: number): string {
+  if ((kind !== 'matrix' && kind !== 'table') || variant % 2 === 0) return '';
+  const fitting = packedNames.filter((name) => columns % rowMultiple(packedFormats[name]) === 0);
+  const [first, ...others] = fitting;
+  return first === undefined ? '' : `${pick([first, ...others], variant >> 1)}.`;
+}
+
+/** What packs the weights of random models as their names say. */
+export const packedPolicy: Policy = packedNames.map((format) => ({ match: `*.${format}.*`, format }));
+
 /** A model while its steps are taken. */
 class Building {
   readonly values: Tensor[] = [];
@@ -81,7 +95,10 @@ class Building {
   }
 
   weight(kind: WeightKind, shape: readonly number[], dtype: number, transposed = false): Tensor {
-    return dsl.weight(`w${this.count++}.${pick(weightDtypes, dtype)}.${kind}`, shape, { transposed });
+    const packed = packedName(kind, shape, Math.floor(dtype / weightDtypes.length));
+    return dsl.weight(`w${this.count++}.${pick(weightDtypes, dtype)}.${packed}${kind}`, shape, {
+      transposed,
+    });
   }
 
   linear(x: Tensor, n: number, { dtype, bias }: { dtype: number; bias: boolean }): Tensor {
@@ -391,7 +408,9 @@ const resultNames = Object.keys(results) as [ResultName, ...ResultName[]];
 function build(recipe: Recipe): Tensor {
   const m = new Building();
   const { a, b, d, kind } = recipe.result;
-  const table = m.weight('table', [recipe.vocabulary, recipe.width], a);
+  // Rows that can be packed, in a third of the models.
+  const width = a % 3 === 2 ? 32 * Math.ceil(recipe.width / 32) : recipe.width;
+  const table = m.weight('table', [recipe.vocabulary, width], a);
   m.matrices.push(table);
   const ids =
     b % 4 === 3
@@ -420,7 +439,8 @@ export const recipeModel = (recipe: Recipe): Model =>
 export const contextOf = (recipe: Recipe): number => recipe.tokens + recipe.spare;
 
 export function buildRecipe(recipe: Recipe): Graph {
-  return dsl.buildGraph('random', { dtype: 'f32', dtypeOf }, () => build(recipe));
+  const graph = dsl.buildGraph('random', { dtype: 'f32', dtypeOf }, () => build(recipe));
+  return quantise(graph, packedPolicy, undefined).graph;
 }
 
 /** Steps that are twice as likely: there is most for passes to do. */
@@ -466,6 +486,10 @@ const spread: { readonly [K in WeightKind]: (shape: readonly number[]) => { midd
 export const dtypeOf = (name: string): DType | undefined =>
   weightDtypes.find((dtype) => name.includes(`.${dtype}.`));
 
+/** What the checkpoint of a model stores a weight as. */
+const checkpointType = ({ attrs: { name, dtype } }: Node<'weight'>): DType =>
+  isPackedName(dtype) ? (dtypeOf(name) ?? 'f32') : dtype;
+
 /** Numbers in [0, 1) that depend on the text alone (FNV-1a, then mulberry32). */
 function* uniform(text: string): Generator<number, never> {
   let state = 0x811c9dc5;
@@ -493,7 +517,8 @@ export function weightValues(graph: Graph): Map<string, Float64Array> {
   const values = new Map<string, Float64Array>();
   for (const node of graph.nodes) {
     if (!isOp(node, 'weight')) continue;
-    const { name, shape, dtype } = node.attrs;
+    const { name, shape } = node.attrs;
+    const dtype = checkpointType(node);
     const { middle, size } = spread[name.split('.').at(-1) as WeightKind](shape);
     const random = uniform(name);
     const data = Float64Array.from({ length: elementCount(shape) }, () =>
@@ -559,7 +584,8 @@ export function writeCheckpoint(dir: string, graph: Graph, values: ReadonlyMap<s
   const tensors: Record<string, StoredTensor> = {};
   for (const node of graph.nodes) {
     if (!isOp(node, 'weight')) continue;
-    const { name, shape, dtype, transposed } = node.attrs;
+    const { name, shape, transposed } = node.attrs;
+    const dtype = checkpointType(node);
     const data = values.get(name) ?? new Float64Array();
     tensors[name] = transposed
       ? stored(shape.toReversed(), dtype, turned(data, Number(shape[1])))

@@ -1,10 +1,11 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { model, z, type Model, type Tensor } from 'upgc';
-import { compile, type TargetName } from 'upgc/compiler';
+import { compile } from 'upgc/compiler';
 import { Session } from 'upgc/runtime';
 import { isOp } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
+import type { Run } from './devices.js';
 import { f32, writeSafetensors } from './safetensors.js';
 
 /** A model without hyper-parameters, for tests that need a small graph on a device. */
@@ -35,21 +36,21 @@ export function writeCheckpoint(
   return values;
 }
 
-export async function openTiny(dir: string, source: Model, target: TargetName): Promise<Session> {
+export async function openTiny(dir: string, source: Model, { target, device }: Run): Promise<Session> {
   const out = path.join(dir, `build-${target}`);
   await compile({ model: source, weights: dir, target, out });
-  return Session.open(out);
+  return Session.open(out, { device });
 }
 
 /** The largest difference between the device's logits and the interpreter's, in units of the largest logit. */
 export async function deviceError(
   dir: string,
   source: Model,
-  target: TargetName,
+  run: Run,
   ids: readonly number[],
 ): Promise<number> {
   const values = writeCheckpoint(dir, source);
-  const session = await openTiny(dir, source, target);
+  const session = await openTiny(dir, source, run);
   const logits = await session.score(ids);
   session.close();
   const exact = interpret(source.build({}).graph, {

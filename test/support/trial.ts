@@ -6,37 +6,55 @@ import { compile } from '../../src/compiler.js';
 import type { Model } from '../../src/ir/dsl.js';
 import type { Graph } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
+import type { Quantize } from '../../src/ir/policy.js';
+import { insertKvCache, type CacheDType } from '../../src/passes/insert-kv-cache.js';
 import type { TargetName } from '../../src/passes/target.js';
 import { loadAddon } from '../../src/runtime/addon.js';
 import type { NativeProgram } from '../../src/runtime/native.js';
 import { arenaNames, readPlan, type EntryName, type Plan, type Region } from '../../src/runtime/plan.js';
 import { samplingOf } from '../../src/runtime/sampling.js';
 import { programSpec, Session } from '../../src/runtime/session.js';
+import type { Run } from './devices.js';
 import { compare, errorBounds, type Approximate, type Comparison } from './error-bound.js';
 import { samplingAt, samplingSeed, weightValues, writeCheckpoint } from './random-graph.js';
+import { packedValuesOf, type PackedValues } from './packed.js';
 import { possibleIds } from './sample-bound.js';
 
-/** A model, and the text that every entry point of its build computes on the CPU device. */
+/** A model, and the text that every entry point of its build computes. */
 export interface Trial {
   readonly model: Model;
   /** Of the model, its weights named as those of random graphs. */
   readonly graph: Graph;
   readonly target: TargetName;
+  readonly quantize?: Quantize;
+  /** By default the CPU device. */
+  readonly device?: Run['device'];
   readonly tokens: readonly number[];
   readonly chunk: number;
   readonly context: number;
+  /** How keys and values are cached; f32 by default. */
+  readonly kv?: CacheDType;
 }
 
-/** What the logits of a text should be, and how far from that the device's may be. */
-export function reference({ graph, context }: Trial, tokens: readonly number[]): Approximate {
+/** What the logits of a text should be, and how far from that the device's may be; `packed` are the build's own values. */
+export function reference(
+  { graph, context, kv }: Trial,
+  tokens: readonly number[],
+  packed: ReadonlyMap<string, PackedValues> = new Map(),
+): Approximate {
   const values = weightValues(graph);
-  const bound = { ...graph, dims: { C: context } };
+  // The model knows of no cache; what one rounds is seen in a step of all tokens.
+  const cached = insertKvCache(graph, { context, chunk: tokens.length, kv }).entries.get('score');
+  const bound = kv === 'f16' && cached ? cached : { ...graph, dims: { C: context } };
   const step = interpret(bound, {
-    inputs: new Map([['tokens', tokens]]),
-    weights: (name) => values.get(name) ?? new Float64Array(),
+    inputs: new Map([
+      ['tokens', tokens],
+      ['position', [0]],
+    ]),
+    weights: (name) => packed.get(name)?.data ?? values.get(name) ?? new Float64Array(),
   });
-  const logits = graph.outputs.get('logits');
-  const result = logits && errorBounds(bound, step.values).get(logits);
+  const logits = bound.outputs.get('logits');
+  const result = logits && errorBounds(bound, step.values, packed).get(logits);
   if (!result) throw new Error('the graph has no logits');
   return result;
 }
@@ -62,9 +80,9 @@ class Steps {
     private readonly program: NativeProgram,
   ) {}
 
-  static async open(build: string): Promise<Steps> {
+  static async open(build: string, device: string): Promise<Steps> {
     const plan = readPlan(build);
-    const steps = new Steps(plan, await loadAddon().createProgram('cpu', programSpec(build, plan)));
+    const steps = new Steps(plan, await loadAddon().createProgram(device, programSpec(build, plan)));
     // Nobody may read a cache past what was appended, the pool before it is written, or ids past the step's.
     steps.fill('state');
     return steps;
@@ -128,12 +146,12 @@ class Steps {
 
 /** A folder with a checkpoint for a model, and its build in `build`; removed after `body`. */
 export async function compiled<R>(trial: Trial, body: (build: string) => Promise<R>): Promise<R> {
-  const { model, graph, target, chunk, context } = trial;
+  const { model, graph, target, chunk, context, kv, quantize = 'stored' } = trial;
   const dir = mkdtempSync(path.join(realpathSync(tmpdir()), 'upgc-random-'));
   const [weights, build] = [path.join(dir, 'checkpoint'), path.join(dir, 'build')];
   try {
     writeCheckpoint(weights, graph, weightValues(graph));
-    await compile({ model, weights, out: build, target, chunk, context });
+    await compile({ model, weights, out: build, target, chunk, context, quantize, ...(kv && { kv }) });
     return await body(build);
   } finally {
     rmSync(dir, { recursive: true, force: true });
@@ -151,8 +169,9 @@ export interface Difference {
 
 /** The first difference in what the session and the entry points compute; the greatest ratio otherwise. */
 export async function difference(build: string, trial: Trial): Promise<Difference> {
-  const { tokens, chunk } = trial;
-  const expected = reference(trial, tokens);
+  const { tokens, chunk, device = 'cpu' } = trial;
+  const packed = packedValuesOf(build);
+  const expected = reference(trial, tokens, packed);
   const possible: number[] = [];
   const [, vocabulary = 1] = expected.shape;
   let ratio = 0;
@@ -163,8 +182,9 @@ export async function difference(build: string, trial: Trial): Promise<Differenc
     const row = start + Math.floor(wrong.index / vocabulary);
     return `${what}: logit ${wrong.index % vocabulary} of token ${row} ${wrong.text}`;
   };
-  // What no barrier orders runs in a random order here, and in the plan's below.
-  const session = await Session.open(build, { device: 'cpu', shuffle: tokens.length });
+  // On the CPU device, what no barrier orders runs in a random order here, and in the plan's below.
+  const shuffle = device === 'cpu' ? { shuffle: tokens.length } : {};
+  const session = await Session.open(build, { device, ...shuffle });
   try {
     const prompt = tokens.slice(0, Math.ceil(tokens.length / 2));
     let wrong = differs('session.score', 0, compare(await session.score(tokens), expected));
@@ -173,14 +193,14 @@ export async function difference(build: string, trial: Trial): Promise<Differenc
       const ids: number[] = [];
       for await (const { id } of session.generate(prompt, { ...options, maxTokens: 4 })) ids.push(id);
       const { parameters } = samplingOf(options);
-      const text = reference(trial, [...prompt, ...ids.slice(0, -1)]);
+      const text = reference(trial, [...prompt, ...ids.slice(0, -1)], packed);
       wrong ??= unlikely(text, prompt.length, ids, () => parameters, possible);
     }
     if (wrong !== undefined) return { wrong, ratio, expected, possible };
   } finally {
     session.close();
   }
-  const steps = await Steps.open(build);
+  const steps = await Steps.open(build, device);
   try {
     const wrongIn = async (entry: EntryName, chunk?: number): Promise<string | undefined> => {
       for await (const { logits, next, start, end } of steps.text(entry, tokens, chunk)) {

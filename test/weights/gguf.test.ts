@@ -450,12 +450,12 @@ describe('a checkpoint', () => {
 
       another architecture
       unsupported: <dir>/model.gguf: models of the architecture "mamba"
-       note: GGUF files can be of llama, phi3, qwen2
+       note: GGUF files can be of llama, phi3, qwen2, gemma2, gpt2
        note: other models: give the folder of their Hugging Face checkpoint
 
       a part
-      unsupported: <dir>/model.gguf is one part of a GGUF file in several
-       note: join the parts with llama-gguf-split --merge, and give the one file
+      error: <dir>/model.gguf is one part of 2, and not named as one
+       note: expected NAME-00001-of-00002.gguf, with the other parts beside it
 
       experts
       unsupported: <dir>/model.gguf: a mixture of 8 experts

@@ -9,7 +9,7 @@ import { randomLike, randomSeed } from '../../src/weights/random.js';
 import { openSafetensors } from '../../src/weights/safetensors.js';
 import type { TensorEntry } from '../../src/weights/stored.js';
 import { readValues } from '../support/blocks.js';
-import type { typeNumbers} from '../support/gguf.js';
+import type { typeNumbers } from '../support/gguf.js';
 import { ggufBytes, randomTensor, type Draw } from '../support/gguf.js';
 import { alignment, alone, packedValues, shapeOf } from '../support/packed.js';
 import { writeSafetensors } from '../support/safetensors.js';
@@ -194,19 +194,19 @@ describe.each(names)('%s', (format) => {
   });
 
   it('is the same for any number of threads and any width of a slice', async () => {
-    const shape = [70, multiple * 20] as const;
+    const shape = [70, 5120] as const;
     const x = normal(shape, drawing(3));
     const weight = alone({ compute: () => x }, shape, format, { tileRows: 4 });
     const [one, four] = [await packedBytes(weight, 1), await packedBytes(weight, 4)];
     expect(one.equals(four)).toBe(true);
     // A row so long that it is cut.
     const long = normal([3, multiple], drawing(4));
-    const columns = Math.ceil(150_000 / multiple) * multiple;
+    const columns = Math.ceil(8400 / multiple) * multiple;
     const repeated = Float32Array.from({ length: 3 * columns }, (_, i) => {
       const row = Math.floor(i / columns);
       return long[row * multiple + ((i % columns) % multiple)] ?? NaN;
     });
-    const values = await roundTrip({ compute: () => repeated }, [3, columns], format, { tileRows: 2 });
+    const values = await roundTrip({ compute: () => repeated }, [3, columns], format, { tileRows: 32 });
     const short = await roundTrip({ compute: () => long }, [3, multiple], format);
     const same = values.every((value, i) => {
       const row = Math.floor(i / columns);

@@ -49,13 +49,15 @@ export const cacheAppend = defineOp({
   name: 'cache_append',
   doc:
     'cache with the rows of positions start .. start+T replaced by x: cache f32[R, H, D], x f32[T, H, D], start i32[]. ' +
-    'Position p has row p mod R: a cache of fewer rows than positions is a ring that keeps the latest.',
+    'Position p has row p mod R: a cache of fewer rows than positions is a ring that keeps the latest. A cache f16 takes ' +
+    'x f32, each element rounded to the nearest, ties to even.',
   class: 'kernel',
   inputs: ['cache', 'x', 'start'],
   attrs: z.object({}),
   tokenwise: false,
   infer: ({ cache, x, start }) => {
-    if (!sameShape(cache.shape.slice(1), x.shape.slice(1)) || cache.dtype !== x.dtype) {
+    const holds = cache.dtype === x.dtype || (cache.dtype === 'f16' && x.dtype === 'f32');
+    if (!sameShape(cache.shape.slice(1), x.shape.slice(1)) || !holds) {
       reject(`x ${formatType(x)} must match cache ${formatType(cache)} but for the first axis`);
     }
     checkStart(start);
@@ -138,7 +140,8 @@ export function checkAttention(
 ): void {
   if (window !== undefined && !causal) reject('a window looks back from each token: it needs causal: true');
   for (const [name, type] of Object.entries({ q, k, v })) {
-    if (type.dtype !== 'f32' || type.shape.length !== 3)
+    const cached = name !== 'q' && type.dtype === 'f16';
+    if ((type.dtype !== 'f32' && !cached) || type.shape.length !== 3)
       reject(`${name} must be f32[T, H, D], not ${formatType(type)}`);
   }
   if (!sameType(k, v)) reject(`k ${formatType(k)} and v ${formatType(v)} must have one type`);
@@ -158,7 +161,7 @@ export const attention = defineOp({
     'al. 2023). Causal: the query at position start + t sees the keys at positions up to its own; with a window, at the ' +
     'latest `window` of them, its own included (Beltagy et al. 2020). With a softcap c, a score s is c · tanh(s / c) ' +
     '(Gemma 2). The key of position p is row p mod S. ' +
-    'q f32[T, H, D], k and v f32[S, G, D] with H a multiple of G → f32[T, H, D]. scale defaults to 1/√D, start to 0.',
+    'q f32[T, H, D], k and v f32 or f16 [S, G, D] with H a multiple of G → f32[T, H, D]. scale defaults to 1/√D, start to 0.',
   class: 'kernel',
   inputs: ['q', 'k', 'v', 'start?'],
   attrs: attentionAttrs,
