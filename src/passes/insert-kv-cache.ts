@@ -30,10 +30,10 @@ export interface CacheOptions {
 export function insertKvCache(graph: Graph, { context, chunk, kv = 'f32', kept }: CacheOptions): Program {
   const position = makeNode('input', [], { name: 'position', dtype: 'i32', shape: [] });
   const updates = new Map<Extract<Node, { readonly op: 'state' }>, Node>();
-  const appended = (x: Node, name: string, rows: Dim): Node => {
+  const appended = (x: Node, name: string, rows: Dim, type: CacheDType): Node => {
     const shape = [rows, ...x.type.shape.slice(1)];
     const own = elementTypeOf(x.type);
-    const cache = makeNode('state', [], { name, dtype: own === 'f32' ? kv : own, shape }, x.origin);
+    const cache = makeNode('state', [], { name, dtype: own === 'f32' ? type : own, shape }, x.origin);
     const append = makeNode('cache_append', [cache, x, position], {}, { ...x.origin, name: undefined });
     if (isOp(cache, 'state')) updates.set(cache, append);
     return append;
@@ -69,8 +69,8 @@ export function insertKvCache(graph: Graph, { context, chunk, kv = 'f32', kept }
     const index = attentions++;
     const inputs = [
       q,
-      appended(k, `k_cache.${index}`, rows),
-      appended(v, `v_cache.${index}`, rows),
+      appended(k, `k_cache.${index}`, rows, kv),
+      appended(v, `v_cache.${index}`, rows, kv),
       position,
     ];
     return makeNode('attention', inputs, node.attrs, node.origin);
@@ -78,7 +78,7 @@ export function insertKvCache(graph: Graph, { context, chunk, kv = 'f32', kept }
   const cached = rewrite(graph, (node, original) => {
     const made = withCaches(node);
     const name = kept?.get(original);
-    if (name !== undefined) appended(made, name, chunk < context ? chunk : 'C');
+    if (name !== undefined) appended(made, name, chunk < context ? chunk : 'C', 'f32');
     return made;
   });
   const logits = cached.outputs.get('logits');

@@ -8,7 +8,9 @@ const messageOf = (action: () => unknown): string => renderedError(action, proce
 describe('policies', () => {
   it('have names', () => {
     expect(policyOf('q4')).toEqual([
-      { role: 'lm_head', format: 'q6g32' },
+      { role: 'lm_head', format: 'q5g32' },
+      { role: 'embedding', format: 'q5g32' },
+      { role: 'qkv', format: 'q5g32' },
       { match: '*', format: 'q4g32' },
     ]);
     expect(policyOf('q8')).toEqual([{ match: '*', format: 'q8g32' }]);
@@ -62,7 +64,7 @@ describe('policies', () => {
     expect(messageOf(() => checkPolicy({}, 'policy.json'))).toMatchInlineSnapshot(`
       "error: policy.json is not a list of rules
        note: Invalid input: expected array, received object
-       note: a rule is { "match": "*.mlp.*", "format": "q4g32" }, or has "role": "embedding" or "lm_head"; see docs/weights.md"
+       note: a rule is { "match": "*.mlp.*", "format": "q4g32" }, or has "role": "embedding", "lm_head" or "qkv"; see docs/weights.md"
     `);
     expect(
       messageOf(() =>
@@ -82,7 +84,7 @@ describe('policies', () => {
        note: rule 1.match: Too small: expected string to have >=1 characters
        note: rule 2: needs match or role
        note: rule 3: Unrecognized key: "methd"
-       note: a rule is { "match": "*.mlp.*", "format": "q4g32" }, or has "role": "embedding" or "lm_head"; see docs/weights.md"
+       note: a rule is { "match": "*.mlp.*", "format": "q4g32" }, or has "role": "embedding", "lm_head" or "qkv"; see docs/weights.md"
     `);
   });
 });

@@ -56,7 +56,7 @@ describe('formats of matrices', () => {
   it('are the recipe’s where rows allow them; a tied table has one', () => {
     expect(formats('q4')).toEqual({
       ...untouched,
-      table: 'q6g32',
+      table: 'q5g32',
       narrow: 'q4g32',
       odd: 'bf16',
       turned: 'q4g32',
@@ -130,8 +130,8 @@ describe('compile({ quantize })', () => {
       await renderedRejection(() => compile({ weights: gguf, out: null, quantize: 'q6' }), process.cwd()),
     ).toMatchInlineSnapshot(`
       "error: weight 'model.embed_tokens.weight' is stored as Q8_0; what is quantised is not quantised again, to q6g32
-         ┌─ models/llama.graph.ts:78:17
-      78 │ const table = weight('model.embed_tokens.weight', [c.vocab_size, c.hidden_size]);
+         ┌─ models/llama.graph.ts:80:17
+      80 │ const table = weight('model.embed_tokens.weight', [c.vocab_size, c.hidden_size]);
          │               ^^^^^^
          note: a rule before can leave it as it is: { "match": "model.embed_tokens.weight", "format": "stored" }
          note: without --quantize every tensor keeps its integers"
