@@ -90,7 +90,7 @@ export const targets = {
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
     attention: { simdgroups: 4 },
-    kv: 'f16',
+    kv: 'f32',
     split: { cores: 132, threads: 640, rowBytes: 64 },
     vector: 4,
     block: 1024,
