@@ -51,7 +51,7 @@ async function run(model: string | undefined, flags: CompileFlags): Promise<void
   // With --json, stdout is JSON alone.
   const dumpTo = json ? process.stderr : process.stdout;
   const bar = new cliProgress.SingleBar({
-    format: 'weights {bar} {percentage}% of {size}, {eta_formatted} left',
+    format: 'weights {bar} {percentage}% of {size}, {speed}/s, {eta_formatted} left',
     stream: process.stderr,
     noTTYOutput: false,
     clearOnComplete: true,
@@ -64,7 +64,7 @@ async function run(model: string | undefined, flags: CompileFlags): Promise<void
     clearOnComplete: true,
     hideCursor: true,
   });
-  let started = false;
+  let started: { readonly done: number; readonly at: number } | undefined;
   // Installed while the process can be interrupted half-way through writing: it then exits by the front door, which
   // keeps what the next build can go on from and removes the rest. Elsewhere a signal ends it at once.
   const interrupted = (): never => process.exit(130);
@@ -87,9 +87,10 @@ async function run(model: string | undefined, flags: CompileFlags): Promise<void
       if (!process.stderr.isTTY) return;
       if (!started && done > 0 && done < total)
         process.stderr.write(`weights: resumes at ${Math.floor((100 * done) / total)} %\n`);
-      if (!started) bar.start(total, done, { size: formatBytes(total) });
-      started = true;
-      bar.update(done);
+      if (!started) bar.start(total, done, { size: formatBytes(total), speed: formatBytes(0) });
+      started ??= { done, at: performance.now() };
+      const seconds = (performance.now() - started.at) / 1000;
+      bar.update(done, { speed: formatBytes(seconds > 0 ? Math.round((done - started.done) / seconds) : 0) });
     },
   }).finally(() => {
     calibration.stop();
