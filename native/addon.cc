@@ -442,7 +442,10 @@ class Packing : public Task {
   /// Says how far it is when it is called, not when the notice was sent.
   static void tell(Napi::Env env, Napi::Function callback, Watched*, pack::Progress* progress) {
     if (env == nullptr || progress->abort) return;
-    callback.Call({Napi::Number::New(env, double(progress->done)), Napi::Number::New(env, double(progress->total))});
+    // Threads may have gone on since the first notice, which says where they began.
+    const uint64_t done = progress->told ? progress->done : progress->resumed;
+    progress->told = true;
+    callback.Call({Napi::Number::New(env, double(done)), Napi::Number::New(env, double(progress->total))});
   }
   using Notices = Napi::TypedThreadSafeFunction<Watched, pack::Progress, tell>;
 

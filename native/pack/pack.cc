@@ -34,6 +34,7 @@ class Packing {
     next_ = std::min(partial.mark(), slices_.count());
     const uint64_t resumed = slices_.bytes_before(next_);
     progress_.done = resumed;
+    progress_.resumed = resumed;
     progress_.total = slices_.bytes_before(slices_.count());
     notify_();
 

@@ -13,6 +13,10 @@ struct Progress {
   /// Bytes in the file by now, those of an earlier process included; of all.
   std::atomic<uint64_t> done{0};
   std::atomic<uint64_t> total{0};
+  /// Bytes that an earlier process has left.
+  std::atomic<uint64_t> resumed{0};
+  /// Whether anybody has been told; of the JavaScript thread.
+  bool told = false;
   /// Set to have the packing end early.
   std::atomic<bool> abort{false};
 };
