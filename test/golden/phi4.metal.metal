@@ -645,12 +645,18 @@ kernel void sample_100352(
     }
     float best = -INFINITY;
     uint index = 100352;
-    for (uint i = thread_index; i < 100352; i += 1024) {
-        if (order_key(row[i]) < least || row[i] < lowest) continue;
-        const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
-        if (row[i] + noise > best) {
-            best = row[i] + noise;
-            index = i;
+    // Elements are loaded a few at a time: one after the other, each would be waited for.
+    for (uint begin = thread_index; begin < 100352; begin += 8 * 1024) {
+        float own[8];
+        for (uint j = 0; j < 8; ++j) own[j] = row[metal::min(begin + j * 1024, 100352u - 1)];
+        for (uint j = 0; j < 8; ++j) {
+            const uint i = begin + j * 1024;
+            if (i >= 100352 || order_key(own[j]) < least || own[j] < lowest) continue;
+            const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
+            if (own[j] + noise > best) {
+                best = own[j] + noise;
+                index = i;
+            }
         }
     }
     const float highest = threadgroup_max<32>(best, scratch, lane, simdgroup);

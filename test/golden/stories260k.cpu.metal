@@ -517,12 +517,18 @@ kernel void sample_512(
     }
     float best = -INFINITY;
     uint index = 512;
-    for (uint i = thread_index; i < 512; i += 1) {
-        if (order_key(row[i]) < least || row[i] < lowest) continue;
-        const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
-        if (row[i] + noise > best) {
-            best = row[i] + noise;
-            index = i;
+    // Elements are loaded a few at a time: one after the other, each would be waited for.
+    for (uint begin = thread_index; begin < 512; begin += 1 * 1) {
+        float own[1];
+        for (uint j = 0; j < 1; ++j) own[j] = row[metal::min(begin + j * 1, 512u - 1)];
+        for (uint j = 0; j < 1; ++j) {
+            const uint i = begin + j * 1;
+            if (i >= 512 || order_key(own[j]) < least || own[j] < lowest) continue;
+            const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
+            if (own[j] + noise > best) {
+                best = own[j] + noise;
+                index = i;
+            }
         }
     }
     const float highest = simd_max(best);

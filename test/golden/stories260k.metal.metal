@@ -645,12 +645,18 @@ kernel void sample_512(
     }
     float best = -INFINITY;
     uint index = 512;
-    for (uint i = thread_index; i < 512; i += 512) {
-        if (order_key(row[i]) < least || row[i] < lowest) continue;
-        const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
-        if (row[i] + noise > best) {
-            best = row[i] + noise;
-            index = i;
+    // Elements are loaded a few at a time: one after the other, each would be waited for.
+    for (uint begin = thread_index; begin < 512; begin += 8 * 512) {
+        float own[8];
+        for (uint j = 0; j < 8; ++j) own[j] = row[metal::min(begin + j * 512, 512u - 1)];
+        for (uint j = 0; j < 8; ++j) {
+            const uint i = begin + j * 512;
+            if (i >= 512 || order_key(own[j]) < least || own[j] < lowest) continue;
+            const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
+            if (own[j] + noise > best) {
+                best = own[j] + noise;
+                index = i;
+            }
         }
     }
     const float highest = threadgroup_max<16>(best, scratch, lane, simdgroup);
