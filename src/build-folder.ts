@@ -10,9 +10,8 @@ import type { Method } from './ir/policy.js';
 import { bindShape, elementCount, type DimBindings } from './ir/type.js';
 import type { Target } from './passes/target.js';
 import { buildFiles, type Plan } from './runtime/plan.js';
-import type { Importance } from './weights/calibrate.js';
 import type { Checkpoint } from './weights/checkpoint.js';
-import { packWeights, type PackedWeight, type WeightSource } from './weights/pack.js';
+import { packWeights, type Importance, type PackedWeight, type WeightSource } from './weights/pack.js';
 import { randomLike, type RandomSeed } from './weights/random.js';
 
 /** Every file a build may have; those a new build lacks are removed with the old one. */

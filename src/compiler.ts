@@ -20,15 +20,10 @@ import { bestDevice } from './runtime/addon.js';
 import { planSchema, type EntryName } from './runtime/plan.js';
 import { modelFileOf } from './architectures.js';
 import { checkBuildFolder, writeBuild, type Build } from './build-folder.js';
-import {
-  calibrationText,
-  calibrationWindow,
-  measureImportance,
-  probesOf,
-  type Importance,
-} from './weights/calibrate.js';
+import { calibrationText, calibrationWindow, measureImportance, probesOf } from './calibrate.js';
 import { openCheckpoint, type Checkpoint } from './weights/checkpoint.js';
 import { checkWeights, weightDtype, withPrefix } from './weights/fit.js';
+import type { Importance } from './weights/pack.js';
 import { quantise, type Quantised } from './weights/quantise.js';
 import { randomSeed, type RandomSeed } from './weights/random.js';
 

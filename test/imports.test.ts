@@ -41,10 +41,12 @@ const allowed: { readonly [part: string]: readonly string[] } = {
   runtime: [],
   'metal-cpu': ['runtime'],
   'architectures.ts': ['weights'],
+  'calibrate.ts': ['build-folder.ts', 'ir', 'weights', 'runtime'],
   'build-folder.ts': ['codegen', 'passes', 'ir', 'weights', 'runtime/plan.ts'],
   'compiler.ts': [
     'architectures.ts',
     'build-folder.ts',
+    'calibrate.ts',
     'codegen',
     'passes',
     'ir',

@@ -26,6 +26,9 @@ export type WeightSource =
   /** About normal; in packed formats with mean 0. */
   | { readonly random: { readonly seed: number; readonly mean: number; readonly deviation: number } };
 
+/** How much the square of an error counts in each column, by weight. */
+export type Importance = ReadonlyMap<string, Float32Array>;
+
 /** One weight of weights.bin: `bytes` bytes at byte `offset`. */
 export interface PackedWeight {
   readonly offset: number;

@@ -21,7 +21,7 @@ import { makeGraph, type Node } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
 import { Session } from '../../src/runtime/session.js';
 import { openTokenizer } from '../../src/runtime/tokenizer.js';
-import { measureImportance, probesOf } from '../../src/weights/calibrate.js';
+import { measureImportance, probesOf } from '../../src/calibrate.js';
 import { openCheckpoint } from '../../src/weights/checkpoint.js';
 import { quantise } from '../../src/weights/quantise.js';
 import { policyOf } from '../../src/ir/policy.js';

@@ -1,12 +1,13 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { writeBuild, type Build } from '../build-folder.js';
-import { CompilerBug, UserError } from '../diagnostic.js';
-import { readText, shown } from '../input-file.js';
-import { isOp, type Graph, type Node } from '../ir/graph.js';
-import type { Method } from '../ir/policy.js';
-import { Session } from '../runtime/session.js';
-import type { Checkpoint } from './checkpoint.js';
+import { writeBuild, type Build } from './build-folder.js';
+import { CompilerBug, UserError } from './diagnostic.js';
+import { readText, shown } from './input-file.js';
+import { isOp, type Graph, type Node } from './ir/graph.js';
+import type { Method } from './ir/policy.js';
+import { Session } from './runtime/session.js';
+import type { Checkpoint } from './weights/checkpoint.js';
+import type { Importance } from './weights/pack.js';
 
 /**
  * How much an error in each column of a matrix matters: the mean square of the element that it is multiplied with, over
@@ -26,9 +27,6 @@ export interface Probe {
 }
 
 export type Probes = ReadonlyMap<string, Probe>;
-
-/** By weight, a value for each column. */
-export type Importance = ReadonlyMap<string, Float32Array>;
 
 /** Refuses what no calibration can come of, before anything is compiled; the text otherwise. */
 export function calibrationText(
