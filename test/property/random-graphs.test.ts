@@ -106,7 +106,10 @@ describe('random models equal the interpreter on the CPU device', () => {
     for (const op of written)
       expect([op, seen.ops.get(op) ?? 0]).toEqual([op, expect.toSatisfy(atLeast(total / 20))]);
     for (const target of Object.keys(targets))
-      expect([target, seen.targets.get(target) ?? 0]).toEqual([target, expect.toSatisfy(atLeast(total / (1 + Object.keys(targets).length)))]);
+      expect([target, seen.targets.get(target) ?? 0]).toEqual([
+        target,
+        expect.toSatisfy(atLeast(total / (1 + Object.keys(targets).length))),
+      ]);
     const formats = [...seen.formats.values()];
     expect(formats.length).toBeGreaterThanOrEqual(6);
     expect(formats.reduce((a, b) => a + b, 0)).toBeGreaterThan(total / 8);
