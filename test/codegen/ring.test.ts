@@ -42,6 +42,7 @@ describe('the cache of attention with a window', () => {
         "for (uint begin = start; begin < end; begin += 128) {",
         "key[r][c] = *(device const float4*)(head_keys + (position % 20) * 4);",
         "value[r][c] = *(device const float4*)(head_values + (position % 20) * 4);",
+        "for (uint begin = thread_index; begin < 8; begin += 8 * 32) {",
         "cache1[((step.position + t) % 20) * 4 + n] = v0;",
         "cache2[((step.position + t) % 20) * 4 + n] = v0;",
       ]
@@ -60,6 +61,7 @@ describe('the cache of attention with a window', () => {
         "for (uint begin = start; begin < end; begin += 128) {",
         "key[r][c] = *(device const float4*)(head_keys + position * 4);",
         "value[r][c] = *(device const float4*)(head_values + position * 4);",
+        "for (uint begin = thread_index; begin < 8; begin += 8 * 32) {",
         "cache1[(step.position + t) * 4 + n] = v0;",
         "cache2[(step.position + t) * 4 + n] = v0;",
       ]
@@ -79,6 +81,7 @@ describe('the cache of attention with a window', () => {
         "for (uint begin = start; begin < end; begin += 128) {",
         "key[r][c] = *(device const float4*)(head_keys + position * 4);",
         "value[r][c] = *(device const float4*)(head_values + position * 4);",
+        "for (uint begin = thread_index; begin < 8; begin += 8 * 32) {",
         "cache1[(step.position + t) * 4 + n] = v0;",
         "cache2[(step.position + t) * 4 + n] = v0;",
       ]
