@@ -64,11 +64,13 @@ std::string with_waiting(std::string text) {
 }
 
 /// Kernels that wait for their inputs themselves hold work in registers meanwhile, and fill a multiprocessor with this many
-/// threads.
+/// threads. Small threadgroups do not, and may have as many registers as they need.
 constexpr uint64_t waiting_threads = 640;
+constexpr uint64_t small_threadgroup = 128;
 
 std::string launch_bounds(const Kernel& kernel, const Reference& reference) {
-  const uint64_t blocks = reference.waits ? std::max<uint64_t>(1, waiting_threads / kernel.thread_count()) : 1;
+  const bool fills = reference.waits && kernel.thread_count() > small_threadgroup;
+  const uint64_t blocks = fills ? std::max<uint64_t>(1, waiting_threads / kernel.thread_count()) : 1;
   return concat(kernel.thread_count(), blocks > 1 ? concat(", ", blocks) : "");
 }
 

@@ -4,6 +4,7 @@ import { packedNames, type PackedName } from '../ir/packed.js';
 import { packageVersion } from '../version.js';
 import { layoutOf } from '../passes/access.js';
 import type { Entry, Kernel } from '../passes/entry.js';
+import { laneOrders } from '../passes/split.js';
 import type { Target } from '../passes/target.js';
 import { floatLiteral } from './expression.js';
 import type { Argument, Operand } from './arguments.js';
@@ -63,9 +64,9 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
   const launches = new Map<Kernel, Launch>();
   const formats = new Set<PackedName>();
   for (const entry of entries) {
-    const layout = layoutOf(entry);
+    const site = { entry, layout: layoutOf(entry), laneOrders: laneOrders(entry, target), target };
     for (const kernel of entry.kernels) {
-      const written = writeKernel(kernel, entry, layout, target);
+      const written = writeKernel(kernel, site);
       const render = (name: string): string =>
         template(written.template)({ ...written.context, name }).trimEnd();
       // Two kernels of one name differ in how they find their operands: number them.

@@ -1,6 +1,4 @@
-import type { Layout } from '../passes/access.js';
-import type { Entry, Kernel, KernelKind } from '../passes/entry.js';
-import type { Target } from '../passes/target.js';
+import type { Kernel, KernelKind } from '../passes/entry.js';
 import { ArgumentList } from './arguments.js';
 import { readsLast, fusedWords, siteOf, type Site, type Written } from './site.js';
 import { writeLinear } from './write-linear.js';
@@ -38,9 +36,12 @@ const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
 };
 
 /** Decides the text of a kernel: names, literals, arguments, launch size. */
-export function writeKernel(kernel: Kernel, entry: Entry, layout: Layout, target: Target): KernelText {
+export function writeKernel(
+  kernel: Kernel,
+  { entry, layout, laneOrders, target }: Pick<Site, 'entry' | 'layout' | 'laneOrders' | 'target'>,
+): KernelText {
   const list = new ArgumentList();
-  const site = siteOf({ kernel, entry, layout, target, list }, kernel.outputs[0]);
+  const site = siteOf({ kernel, entry, layout, laneOrders, target, list }, kernel.outputs[0]);
   const { iteration } = site;
   const written = writers[kernel.kind](site);
   const token = iteration.rows > 1 ? ['const uint t = group.x;', 'if (t >= step.tokens) return;'] : [];

@@ -24,6 +24,8 @@ export interface Site {
   readonly kernel: Kernel;
   readonly entry: Entry;
   readonly layout: Layout;
+  /** Of values that lie in memory in the order of lanes: how many lanes. */
+  readonly laneOrders: ReadonlyMap<Node, number>;
   readonly target: Target;
   readonly list: ArgumentList;
   /** The result being written. */

@@ -16,5 +16,7 @@ export function writeStore(site: Site, needsStep = false): Record<string, unknow
   const token = iteration.rows > 1 ? 't' : '';
   const row = append ? cacheRow(sum('step.position', token), append.type.shape[0]) : token;
   if (needsStep || append || iteration.rows > 1 || readsStep(site)) list.step();
-  return { ...epilogue, ...stored, output: `${name}[${sum(times(row, iteration.width), 'n')}]` };
+  const lanes = site.laneOrders.get(result);
+  const place = lanes === undefined ? 'n' : `lane_order<${lanes}>(n)`;
+  return { ...epilogue, ...stored, output: `${name}[${sum(times(row, iteration.width), place)}]` };
 }

@@ -147,7 +147,7 @@ function headScan({ target }: Site, { heads, groups, width, query, headStride, k
 }
 
 /** A threadgroup for heads that share keys. */
-function sharedScan({ target, list }: Site, sight: Sight, shape: AttentionShape): Scan {
+function sharedScan({ target, list, iteration }: Site, sight: Sight, shape: AttentionShape): Scan {
   const { groups, width, query, headStride, keyRow, score, literals } = sight;
   const { simdgroups, heads, vector, lanes, chunks, rows } = shape;
   const { simdWidth } = target;
@@ -179,6 +179,8 @@ function sharedScan({ target, list }: Site, sight: Sight, shape: AttentionShape)
       chunk: chunks > 1 ? ` + c * ${run}` : '',
       vectorType: vector === 8 ? 'uint4' : `${literals.type}4`,
       score: score('dot'),
+      // Only rows of earlier steps are there before the kernels of this one have finished.
+      early: target.split && iteration.rows === 1 ? [{}] : [],
     },
     threads,
     tiles,
@@ -270,10 +272,8 @@ export function writeAttentionCombine(site: Site): Written {
   const parts = writeParts(site, anchorOf(kernel, 'attention_combine'));
   const { simdWidth } = target;
   // Lanes that have a part each, and threads that have an element each.
-  const shared = simdWidth > 1 && parts.count <= simdWidth;
-  const threads = shared
-    ? Math.min(target.rowThreads, ceilDiv(parts.width, simdWidth) * simdWidth)
-    : simdWidth;
+  const shared = simdWidth > 1 && parts.count <= simdWidth && parts.width <= target.rowThreads;
+  const threads = shared ? ceilDiv(parts.width, simdWidth) * simdWidth : simdWidth;
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
   if (shared) {

@@ -38,7 +38,9 @@ export function writeSplit(site: Site): Written | undefined {
   const taken = kernel.outputs.some((output) => turnOf(output)) ? 2 : 1;
   const sections = kernel.outputs.map((output, i) => writeSection(siteOf(site, output), i, shape, taken));
   const matrices = new Set(sections.flatMap(({ parts }) => parts.flatMap(({ buffers }) => buffers)));
-  list.threadgroup('staged', 'float', stagedBytes(staged * lanes * runElements, contiguous));
+  // Lanes load x themselves where it lies in their order: packed runs are longer than a load.
+  const direct = !kernel.prologue && (contiguous < runElements || site.laneOrders.has(vector.source));
+  if (!direct) list.threadgroup('staged', 'float', stagedBytes(staged * lanes * runElements, contiguous));
   list.threadgroup('partial', 'float', 4 * turns * places * products * slices);
   if (kernel.prologue) list.threadgroup('squares', 'float', threads / 8);
   list.position(
@@ -49,12 +51,18 @@ export function writeSplit(site: Site): Written | undefined {
   );
   const tiles = shape.tiles.reduce((a, b) => a + b, 0);
   const passVectors = (staged * lanes * runElements) / 4;
-  const passes = Math.ceil(slices / staged);
+  const passes = direct ? 0 : Math.ceil(slices / staged);
   const exact = (length / 4) % threads === 0;
   const vectorOf = sum(times('j', threads), 'thread_index');
   const inPass = passes > 1 ? `i % ${passVectors}` : 'i';
   const ofSlice = passes > 1 ? `(slice % ${staged})` : 'slice';
   const together = contiguous / 4;
+  const ownVector =
+    contiguous === runElements
+      ? `(${ofSlice} * ${lanes} + own_lane) * 9 + j`
+      : `(${ofSlice} * 8 + j / ${together} * ${together}) * ${lanes} + own_lane * ${together} + j % ${together}`;
+  // Sums over lanes go by halves.
+  const summed = 2 ** Math.ceil(Math.log2(products));
   const widths = kernel.outputs.map((output) => siteOf(site, output).iteration.width);
   const biased = kernel.outputs.some((output) =>
     partsOf(output).some(({ linear }) => linear.inputs.length > 2),
@@ -71,6 +79,8 @@ export function writeSplit(site: Site): Written | undefined {
     doc: `The vector x times the rows of ${matrices.size > 1 ? 'matrices' : 'a matrix'}, ${widths.join(' + ')} x ${length}`,
     context: {
       ...shape,
+      summed,
+      unused: summed > products ? ' = {}' : '',
       tiles,
       stride: threadgroups * places,
       x: inParentheses(x),
@@ -83,12 +93,13 @@ export function writeSplit(site: Site): Written | undefined {
       vectors: length / 4,
       perThread: Math.ceil(length / 4 / threads),
       several: passes > 1 ? [{ passes, staged, passVectors }] : [],
-      single: passes > 1 ? [] : [{}],
+      single: passes === 1 ? [{}] : [],
+      loaded: direct ? [] : [{}],
+      direct: direct
+        ? [{ index: contiguous === runElements ? `(slice * 8 + j) * ${lanes} + own_lane` : ownVector }]
+        : [],
       place: contiguous === runElements ? `${inPass} + ${inPass} / 8` : inPass,
-      ownVector:
-        contiguous === runElements
-          ? `(${ofSlice} * ${lanes} + own_lane) * 9 + j`
-          : `(${ofSlice} * 8 + j / ${together} * ${together}) * ${lanes} + own_lane * ${together} + j % ${together}`,
+      ownVector,
       slice: slices === 1 ? '0' : places === 1 ? 'simdgroup' : `simdgroup % ${slices}`,
       ofSimdgroup: places === 1 ? '0' : slices === 1 ? 'simdgroup' : `simdgroup / ${slices}`,
       firstTile: sum(times('group.y', places), 'place'),
@@ -96,7 +107,7 @@ export function writeSplit(site: Site): Written | undefined {
       inVector: exact ? '' : `if (${vectorOf} < ${length / 4}) `,
       partial: sum(
         times(
-          inParentheses(sum(times(inParentheses(sum(times('turn', places), 'place')), products), 'r')),
+          inParentheses(sum(times(inParentheses(sum(times('turn', places), 'place')), products), 'lane')),
           slices,
         ),
         'slice',

@@ -1,7 +1,8 @@
-import { isOp } from '../ir/graph.js';
+import { isOp, type Node } from '../ir/graph.js';
 import { isPackedName, packedFormats } from '../ir/packed.js';
 import { bytesPerElement, type DimBindings, type StoredAs, type TensorType } from '../ir/type.js';
-import type { Kernel } from './entry.js';
+import { layoutOf, kernelSources } from './access.js';
+import type { Entry, Kernel, Output } from './entry.js';
 import type { SplitMachine, Target } from './target.js';
 
 /** Elements of x that a lane keeps in registers; of every row it takes the weights that they meet. */
@@ -56,6 +57,7 @@ export function splitShape(kernel: Kernel, dims: DimBindings, target: Target): S
   if (!split || !matrix || !x || kernel.kind !== 'linear') return undefined;
   if (x.type.shape[0] === 'T' ? dims['T'] !== 1 : x.type.shape[0] !== 1) return undefined;
   const { prologue, outputs } = kernel;
+  const turns = outputs.some(({ epilogue }) => epilogue.some((node) => isOp(node, 'rope')));
   const length = Number(matrix.type.shape[1]);
   const alike = matrices.every(({ type }) => type.dtype === matrix.type.dtype);
   const splits = alike && isSplittable(matrix.type.dtype) && length % runElements === 0;
@@ -66,11 +68,56 @@ export function splitShape(kernel: Kernel, dims: DimBindings, target: Target): S
     length,
     matrix.type,
     outputs.map(({ anchors }) => Number(anchors[0]?.type.shape[1] ?? 0)),
-    parts,
+    { parts, pairs: turns },
     {
       ...split,
       threadgroupBytes: target.threadgroupBytes,
     },
+  );
+}
+
+/**
+ * Values that are stored as the lanes of the one product that reads them take them, each with the lanes that have a run:
+ * packed runs are longer than what lanes can load at a time, and turning a long vector in threadgroup memory takes several
+ * passes.
+ */
+export function laneOrders(entry: Entry, target: Target): ReadonlyMap<Node, number> {
+  const layout = layoutOf(entry);
+  const results = new Set(entry.graph.outputs.values());
+  const makers = new Map(
+    entry.kernels.flatMap((kernel) =>
+      kernel.outputs.map((output) => [output.result, { kernel, output }] as const),
+    ),
+  );
+  const orders = new Map<Node, number>();
+  for (const kernel of entry.kernels) {
+    const shape = splitShape(kernel, entry.graph.dims, target);
+    const [linear] = kernel.outputs[0].anchors.flatMap((node) =>
+      isOp(node, 'split') ? node.inputs : [node],
+    );
+    const [x, matrix] = linear?.inputs ?? [];
+    if (!shape || kernel.prologue || !x || !matrix || contiguousElements(matrix.type) < runElements) continue;
+    const { source, offset } = layout.of(x);
+    const maker = makers.get(source);
+    if (!maker || offset !== 0 || results.has(source) || !isFree(maker)) continue;
+    const elements = source.type.shape.slice(1).reduce<number>((a, b) => a * Number(b), 1);
+    const readers = entry.kernels.filter((reader) => kernelSources(reader, layout).has(source));
+    const once = [...kernel.nodes].every(
+      (node) => isOp(node, 'linear') || node.inputs.every((input) => layout.of(input).source !== source),
+    );
+    if (readers.length === 1 && once && elements === Number(matrix.type.shape[1]))
+      orders.set(source, shape.lanes);
+  }
+  return orders;
+}
+
+/** Whether a result may be stored in any order: its kernel computes it from nothing that may lie in the same memory. */
+function isFree({ kernel, output }: { readonly kernel: Kernel; readonly output: Output }): boolean {
+  const inside = kernel.kind === 'linear' || kernel.kind === 'attention_combine';
+  return (
+    inside &&
+    output.append === undefined &&
+    output.epilogue.every(({ inputs }) => inputs.every((input) => kernel.nodes.has(input)))
   );
 }
 
@@ -85,7 +132,7 @@ function shapeOf(
   length: number,
   matrix: TensorType,
   widths: readonly number[],
-  parts: number,
+  { parts, pairs }: { readonly parts: number; readonly pairs: boolean },
   machine: SplitMachine & { readonly threadgroupBytes: number },
 ): SplitShape | undefined {
   const runs = length / runElements;
@@ -95,14 +142,20 @@ function shapeOf(
   if (slices > 32) return undefined;
   const places = Math.max(1, Math.floor(machine.threads / 2 / (32 * slices)));
   const threads = 32 * slices * places;
-  // Pairs of elements that turn together need two rows of a tile.
-  const rows = Math.max(2, Math.floor(machine.rowBytes / runBytes(matrix) / parts));
+  const together = machine.cores * Math.max(1, Math.floor(machine.threads / threads)) * places;
+  const tilesOf = (rows: number): number[] => widths.map((width) => Math.ceil(width / rows));
+  const turnsOf = (rows: number): number => Math.ceil(total(tilesOf(rows)) / together);
+  const bytes = runBytes(matrix) * parts;
+  const fits = Math.max(2, Math.floor(machine.rowBytes / bytes));
+  // One row more where that leaves fewer places idle in the last turn; pairs of elements that turn together are two rows.
+  const more = !pairs && (fits + 1) * bytes * 4 <= machine.rowBytes * 5;
+  const better = more && (fits + 1) * turnsOf(fits + 1) <= fits * turnsOf(fits);
+  const rows = better ? fits + 1 : pairs ? fits - (fits % 2) : fits;
   const products = rows * parts;
-  const tiles = widths.map((width) => Math.ceil(width / rows));
-  const all = tiles.reduce((a, b) => a + b, 0);
-  const together = machine.cores * Math.max(1, Math.floor(machine.threads / threads));
+  const tiles = tilesOf(rows);
+  const all = total(tiles);
   const mostTurns = Math.floor(partialBytes / (4 * places * products * slices));
-  const turns = Math.min(mostTurns, Math.ceil(all / (together * places)));
+  const turns = Math.min(mostTurns, turnsOf(rows));
   const contiguous = contiguousElements(matrix);
   const free = machine.threadgroupBytes - 4 * turns * places * products * slices - 4 * 32;
   const staged = Math.min(slices, Math.floor(free / stagedBytes(lanes * runElements, contiguous)));
@@ -120,3 +173,5 @@ function shapeOf(
     staged,
   };
 }
+
+const total = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);

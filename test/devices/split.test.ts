@@ -55,3 +55,32 @@ it.each(
     expect(ratio).toBeLessThanOrEqual(1);
   });
 });
+
+/** The MLP of a model: gate and up, then down, whose only reader lets its vector lie in the order of lanes. */
+function mlp(width: number): dsl.Tensor {
+  const linear = (x: dsl.Tensor, name: string, rows: number, columns: number): dsl.Tensor =>
+    dsl.linear(x, dsl.weight(`${name}.bf16.matrix`, [rows, columns]));
+  const x = dsl.embed(dsl.tokens(), dsl.weight('table.f32.table', [vocabulary, 64]));
+  const gated = dsl.mul(dsl.silu(linear(x, 'gate', width, 64)), linear(x, 'up', width, 64));
+  return linear(dsl.add(linear(gated, 'down', 64, width), x), 'head', vocabulary, 64);
+}
+
+it.each([192, 2880])('a vector of %i elements in the order of lanes', async (width) => {
+  const body = (): dsl.Tensor => mlp(width);
+  const trial: Trial = {
+    model: dsl.model({ name: 'mlp', config: dsl.z.looseObject({}), context: () => 4 }, body),
+    graph: dsl.buildGraph('mlp', { dtype: 'f32', dtypeOf }, body),
+    quantize: 'q4g32',
+    target: 'cuda',
+    tokens: [1, 12, 5],
+    chunk: 2,
+    context: 4,
+  };
+  await compiled(trial, async (build) => {
+    const text = readFileSync(path.join(build, buildFiles.kernels), 'utf8');
+    expect(text).toContain('[lane_order<');
+    const { wrong, ratio } = await difference(build, trial);
+    expect(wrong).toBeUndefined();
+    expect(ratio).toBeLessThanOrEqual(1);
+  });
+});
