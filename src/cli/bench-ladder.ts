@@ -290,8 +290,8 @@ function interpretFor(limit: number, model: Graph, tokens: number): Ladder['inte
   return { ms: (ms * work(computed)) / work(done), operations: done.length, of: computed.length };
 }
 
-/** Rungs whose matrices are stored alike must draw the same ids. */
-function checkIds({ rungs: measured }: Ladder): void {
+/** @throws {UserError} when rungs whose matrices are stored alike draw different ids */
+export function checkIds({ rungs: measured }: Ladder): void {
   for (const [i, { rung, what, ids }] of measured.entries()) {
     const stored = (place: number): boolean => rungs[place]?.build === 'quantised';
     const like = measured.find((_, place) => stored(place) === stored(i));

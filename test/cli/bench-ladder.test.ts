@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { ladderSchema, median } from '../../src/cli/bench-ladder.js';
+import { checkIds, ladderSchema, median } from '../../src/cli/bench-ladder.js';
 import { temporaryFolder } from '../support/temporary.js';
 import { upgc } from '../support/upgc.js';
 
@@ -25,6 +25,17 @@ it('climbs every rung, with the same ids on all that store their weights alike',
   const ids = rungs.slice(0, 6).map((rung) => rung.ids.slice(0, 4));
   expect(new Set(ids.map(String)).size, String(ids)).toBe(1);
   expect(rungs[7]?.ids).toEqual(rungs[6]?.ids);
+  for (const [wrong, like] of [
+    [3, 1],
+    [8, 7],
+  ] as const) {
+    const changed = rungs.map((each) =>
+      each.rung === wrong ? { ...each, ids: each.ids.with(1, 511) } : each,
+    );
+    expect(() => checkIds({ ...ladder, rungs: changed })).toThrow(
+      new RegExp(`^rung ${wrong} .* draws token 2 as 511, rung ${like} as `),
+    );
+  }
 
   // A rung is what it says.
   const dispatches = rungs.map((rung) => rung.dispatches);
