@@ -244,7 +244,6 @@ class CudaProgram : public Program {
   void record(size_t index) {
     RecordedEntry& recorded = entries_[index];
     const Entry& entry = planned_entries_[index];
-    recorded.moves = moves_;
     if (entry.dispatches.empty()) return;
     if (recorded.graph != nullptr) driver().graph_exec_destroy(std::exchange(recorded.graph, nullptr));
     const std::string failed = concat("entry ", entry.name, " cannot be recorded");
@@ -263,6 +262,7 @@ class CudaProgram : public Program {
     const cuda::Result made = driver().graph_instantiate(&recorded.graph, graph, 0);
     driver().graph_destroy(graph);
     Context::check(made, failed);
+    recorded.moves = moves_;
   }
 
   cuda::Result launch(const Dispatch& dispatch, bool follows) {
