@@ -103,6 +103,7 @@ class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
     return DefineClass(env, "Program",
                        {InstanceMethod<&ProgramObject::write>("write"), InstanceMethod<&ProgramObject::read>("read"),
                         InstanceMethod<&ProgramObject::clear>("clear"),
+                        InstanceMethod<&ProgramObject::reallocate>("reallocate"),
                         InstanceMethod<&ProgramObject::submit>("submit"),
                         InstanceMethod<&ProgramObject::stats>("stats"),
                         InstanceMethod<&ProgramObject::close>("close")});
@@ -166,6 +167,14 @@ class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
     translated(info.Env(), [&] {
       Program& program = idle();
       program.clear(arena_argument(info, true));
+    });
+  }
+
+  void reallocate(const Napi::CallbackInfo& info) {
+    translated(info.Env(), [&] {
+      Program& program = idle();
+      const size_t arena = arena_argument(info, true);
+      program.reallocate(arena, spec_.arenas[arena]);
     });
   }
 

@@ -23,6 +23,8 @@ class Program {
   virtual void write(size_t arena, uint64_t offset, const void* data, size_t bytes) = 0;
   virtual void read(size_t arena, uint64_t offset, void* into, size_t bytes) = 0;
   virtual void clear(size_t arena) = 0;
+  /// Allocates anew what the spec has as `arena`, no file, and frees what was there. Fails as creation does.
+  virtual void reallocate(size_t index, const Arena& arena) = 0;
   /// Runs one entry to its end `steps` times, with a barrier between one time and the next. Throws UPGC_KERNEL when a
   /// kernel misbehaves.
   virtual void run(size_t entry, uint64_t steps) = 0;

@@ -11,7 +11,7 @@ namespace {
 // Far above any real plan; they keep a damaged one from filling the machine's memory.
 constexpr size_t max_kernels = 4096;
 constexpr size_t max_arenas = 1024;
-constexpr size_t max_entries = 1024;
+constexpr size_t max_entries = 1 << 16;
 constexpr size_t max_dispatches = 1 << 20;
 constexpr size_t max_name_length = 256;
 

@@ -59,6 +59,8 @@ export interface CompileOptions {
   readonly memoryBudget?: number;
   /** The build folder; `build/<model name>` by default. With null, nothing is written. */
   readonly out?: string | null;
+  /** By default true. Without, every operation is a dispatch of its own: to see what fusing brings. */
+  readonly fuse?: boolean;
   readonly onStage?: OnStage;
   /** The last pass to run; nothing is written then. */
   readonly stopAfter?: string;
@@ -117,16 +119,11 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   const started = performance.now();
   if (options.stopAfter !== undefined) checkStage(options.stopAfter);
   const target = chooseTarget(options.target ?? 'auto');
-  const random = options.weights === undefined ? undefined : randomSeed(options.weights);
-  const opened = options.weights === undefined || random ? undefined : openCheckpoint(options.weights);
-  const model = chooseModel(options.model, opened);
+  const { model, random, checkpoint, built } = openModel(options);
   const out = options.out === null ? null : path.resolve(options.out ?? path.join('build', model.name));
   if (options.out === '')
     throw new UserError('the build folder has no name', { notes: ['give --out a folder'] });
   if (out !== null && options.stopAfter === undefined) checkBuildFolder(out, options.weights !== undefined);
-  const checkpoint = opened && withPrefix(opened, model.prefix);
-  const built = buildModel(model, checkpoint);
-  if (checkpoint) checkWeights(built.graph, checkpoint);
   const policy = policyOfOptions(options.quantize ?? model.quantize ?? 'stored');
   const quantised = quantise(built.graph, policy, checkpoint);
   const { graph, methods } = quantised;
@@ -147,15 +144,31 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
   });
   if (!compiled) return undefined;
   if (options.memoryBudget !== undefined) {
-    const { chunk, kv } = options;
+    const { chunk, kv, fuse } = options;
     checkBudget(compiled.plan, memoryOf(compiled.plan, compiled.kernels), options.memoryBudget, (shorter) => {
-      const other = compileGraph(graph, { target, context: shorter, chunk, kv, checkpoint });
+      const other = compileGraph(graph, { target, context: shorter, chunk, kv, fuse, checkpoint });
       if (!other) throw new CompilerBug('a compilation without a last pass ended early');
       return memoryOf(other.plan, other.kernels);
     });
   }
   if (out !== null) await writeBuild(out, compiled, checkpoint ?? random, options.onProgress);
   return summarise(quantised, compiled, out, performance.now() - started);
+}
+
+/** The model that the options mean, with the settings of its weights. */
+export function openModel({ model: given, weights }: Pick<CompileOptions, 'model' | 'weights'>): {
+  readonly model: Model;
+  readonly random: RandomSeed | undefined;
+  readonly checkpoint: Checkpoint | undefined;
+  readonly built: ReturnType<Model['build']>;
+} {
+  const random = weights === undefined ? undefined : randomSeed(weights);
+  const opened = weights === undefined || random ? undefined : openCheckpoint(weights);
+  const model = chooseModel(given, opened);
+  const checkpoint = opened && withPrefix(opened, model.prefix);
+  const built = buildModel(model, checkpoint);
+  if (checkpoint) checkWeights(built.graph, checkpoint);
+  return { model, random, checkpoint, built };
 }
 
 /** What the text of `calibrate` tells about the columns of matrices; nothing when nothing will be written. */
@@ -256,6 +269,7 @@ export interface GraphOptions {
   readonly kept?: ReadonlyMap<Node, string> | undefined;
   /** Weights without a checkpoint. */
   readonly random?: RandomSeed | undefined;
+  readonly fuse?: boolean | undefined;
   readonly onStage?: OnStage | undefined;
   readonly stopAfter?: string | undefined;
 }

@@ -83,8 +83,15 @@ class CpuProgram : public Program {
     if (arenas_[arena].size() != 0) std::memset(arenas_[arena].data(), 0, arenas_[arena].size());
   }
 
+  void reallocate(size_t index, const Arena& arena) override {
+    if (sanitizer_) throw Error(code::bad_plan, "the arenas of a sanitized program stay where they are");
+    arenas_[index] = memory_.allocate(arena.bytes, "arena " + arena.name);
+    moves_++;
+  }
+
   void run(size_t index, uint64_t steps) override {
-    const PreparedEntry& entry = entries_[index];
+    PreparedEntry& entry = entries_[index];
+    if (entry.moves != moves_) bind(entry);
     std::optional<Random> random;
     if (shuffle_) random.emplace(*shuffle_, submissions_);
     submissions_++;
@@ -109,7 +116,7 @@ class CpuProgram : public Program {
   /// A dispatch with nothing left to look up.
   struct Prepared {
     const abi::Kernel* kernel;
-    /// As planned; in a sanitized program only.
+    /// As planned.
     Dispatch dispatch;
     abi::Launch launch;
     unsigned threads[3];
@@ -134,6 +141,8 @@ class CpuProgram : public Program {
     std::vector<Prepared> dispatches;
     /// Of a shuffled or sanitized program only.
     std::vector<Epoch> epochs;
+    /// `moves_` when its buffers were looked up.
+    uint64_t moves = 0;
   };
 
   void allocate_arenas(const ProgramSpec& spec) {
@@ -172,14 +181,16 @@ class CpuProgram : public Program {
   }
 
   void prepare(const ProgramSpec& spec, const Entry& entry) {
-    auto& [prepared, epochs] = entries_.emplace_back();
+    PreparedEntry& made = entries_.emplace_back();
+    std::vector<Prepared>& prepared = made.dispatches;
+    std::vector<Epoch>& epochs = made.epochs;
     prepared.reserve(entry.dispatches.size());
     for (size_t d = 0; d < entry.dispatches.size(); d++) {
       const Dispatch& dispatch = entry.dispatches[d];
       const Kernel& kernel = spec.kernels[dispatch.kernel];
       Prepared& p = prepared.emplace_back();
       p.kernel = &find_kernel(module_.exports(), spec, dispatch.kernel);
-      if (spec.sanitize) p.dispatch = dispatch;
+      p.dispatch = dispatch;
       // The sanitizer knows what has been written; in other programs this much of it is filled with ones.
       p.threadgroup_bytes = spec.sanitize ? 0 : kernel.threadgroup_bytes();
       for (size_t b = 0; b < dispatch.bindings.size(); b++) {
@@ -189,9 +200,8 @@ class CpuProgram : public Program {
           throw Error(code::bad_plan,
                       concat("entry ", entry.name, ", dispatch ", d, " (", kernel.name, "): binding ", b,
                              " is not const, but arena ", spec.arenas[binding.arena].name, " is a read-only file"));
-        unsigned char* const arena = sanitizer_ ? sanitizer_->arena(binding.arena, b) : arenas_[binding.arena].data();
-        p.buffers.push_back(arena + binding.offset);
       }
+      p.buffers.resize(dispatch.bindings.size());
       unsigned char* const scratch =
           sanitizer_ ? sanitizer_->threadgroup_memory() : cores_[0].threadgroup_memory.data();
       p.launch = {p.buffers.data(), scratch, {}, {}, {}, {}};
@@ -210,6 +220,18 @@ class CpuProgram : public Program {
       if (d == 0 || dispatch.barrier) epochs.emplace_back(d);
       epochs.back().append(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]);
     }
+    bind(made);
+  }
+
+  /// Looks up where the buffers of an entry are.
+  void bind(PreparedEntry& entry) {
+    for (Prepared& p : entry.dispatches)
+      for (size_t b = 0; b < p.buffers.size(); b++) {
+        const Binding& binding = p.dispatch.bindings[b];
+        unsigned char* const arena = sanitizer_ ? sanitizer_->arena(binding.arena, b) : arenas_[binding.arena].data();
+        p.buffers[b] = arena + binding.offset;
+      }
+    entry.moves = moves_;
   }
 
   /// Runs the threadgroups of the launch on the calling OS thread.
@@ -323,6 +345,8 @@ class CpuProgram : public Program {
   std::optional<Workers> workers_;
   std::optional<Sanitizer> sanitizer_;
   std::vector<PreparedEntry> entries_;
+  /// Counts arenas that went elsewhere.
+  uint64_t moves_ = 0;
   const std::optional<uint32_t> shuffle_;
   // Atomic because stats() may be asked during a submission.
   std::atomic<uint64_t> submissions_{0};

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "../cpu/memory.h"
 #include "../error.h"
@@ -111,14 +112,21 @@ class Staging {
 
 class CudaProgram : public Program {
  public:
-  explicit CudaProgram(const ProgramSpec& spec) : context_(Context::current()) {
+  explicit CudaProgram(const ProgramSpec& spec)
+      : context_(Context::current()), planned_entries_(spec.entries), kernels_(spec.kernels) {
     const std::string cubin = cuda::compile_cubin(spec, context_->capability);
     const Context::Use use(*context_);
     try {
       Context::check(driver().stream_create(&stream_, cuda::stream_non_blocking), "cannot use the GPU");
       load_kernels(spec, cubin);
-      for (const Arena& arena : spec.arenas) allocate(arena);
-      for (const Entry& entry : spec.entries) record(spec, entry);
+      for (const Arena& arena : spec.arenas) {
+        sizes_.push_back(arena.bytes);
+        allocate(arena, arenas_.emplace_back(0));
+      }
+      for (const Entry& entry : spec.entries) {
+        entries_.push_back({nullptr, described(spec, entry)});
+        record(entries_.size() - 1);
+      }
       Context::check(driver().stream_synchronize(stream_), "a copy to the GPU failed");
     } catch (...) {
       release();
@@ -153,16 +161,29 @@ class CudaProgram : public Program {
       check(driver().set_bytes(arenas_[arena], 0, sizes_[arena], stream_), "memory of the GPU cannot be cleared");
   }
 
+  void reallocate(size_t index, const Arena& arena) override {
+    const Context::Use use(check_alive());
+    cuda::DevicePointer address = 0;
+    allocate(arena, address);
+    std::swap(address, arenas_[index]);
+    moves_++;
+    if (address != 0) check(driver().memory_free(address), "memory of the GPU cannot be freed");
+  }
+
   void run(size_t index, uint64_t steps) override {
     const Context::Use use(check_alive());
     const RecordedEntry& entry = entries_[index];
+    const std::vector<Dispatch>& dispatches = planned_entries_[index].dispatches;
+    // After a move, one dispatch is launched sooner than recorded.
+    const bool recorded = entry.moves == moves_ || dispatches.size() > 1;
+    if (entry.moves != moves_ && recorded) record(index);
     submissions_++;
     cuda::Result result = cuda::success;
-    for (uint64_t step = 0; step < steps && entry.graph != nullptr && result == cuda::success; step++)
-      result = driver().graph_launch(entry.graph, stream_);
+    for (uint64_t step = 0; step < steps && !dispatches.empty() && result == cuda::success; step++)
+      result = recorded ? driver().graph_launch(entry.graph, stream_) : launch(dispatches[0], false);
     if (result == cuda::success) result = driver().stream_synchronize(stream_);
     check(result, entry.kernels);
-    dispatches_ += steps * entry.dispatches;
+    dispatches_ += steps * dispatches.size();
   }
 
   Stats stats() const override { return {allocations_, allocated_bytes_, submissions_, dispatches_}; }
@@ -171,9 +192,10 @@ class CudaProgram : public Program {
   struct RecordedEntry {
     /// Null when there is nothing to do.
     cuda::GraphExec graph;
-    uint64_t dispatches;
     /// What has failed when it fails.
     std::string kernels;
+    /// `moves_` when it was recorded.
+    uint64_t moves = 0;
   };
 
   const Context& check_alive() const {
@@ -194,12 +216,11 @@ class CudaProgram : public Program {
       cuda::Function& function = functions_.emplace_back();
       driver().check(driver().module_function(&function, module_, cuda_name(kernel).c_str()), code::compile,
                      concat("the compiled kernels have no ", kernel.name));
+      flat_.push_back(is_flat(spec, flat_.size()));
     }
   }
 
-  void allocate(const Arena& arena) {
-    cuda::DevicePointer& address = arenas_.emplace_back(0);
-    sizes_.push_back(arena.bytes);
+  void allocate(const Arena& arena, cuda::DevicePointer& address) {
     if (arena.bytes == 0) return;
     driver().check(driver().memory_allocate(&address, arena.bytes), code::bad_plan,
                    concat("arena ", arena.name, " of ", arena.bytes, " bytes"));
@@ -220,30 +241,32 @@ class CudaProgram : public Program {
 
   /// The dispatches of an entry as a graph, one after another. From the second on each may be launched while the one
   /// before still runs, and waits for its end by itself (native/msl/cuda/entry.h): that hides the launch.
-  void record(const ProgramSpec& spec, const Entry& entry) {
-    RecordedEntry& recorded = entries_.emplace_back();
-    recorded = {nullptr, entry.dispatches.size(), described(spec, entry)};
+  void record(size_t index) {
+    RecordedEntry& recorded = entries_[index];
+    const Entry& entry = planned_entries_[index];
     if (entry.dispatches.empty()) return;
+    if (recorded.graph != nullptr) driver().graph_exec_destroy(std::exchange(recorded.graph, nullptr));
     const std::string failed = concat("entry ", entry.name, " cannot be recorded");
     Context::check(driver().stream_begin_capture(stream_, cuda::capture_thread_local), failed);
     cuda::Result result = cuda::success;
     const Dispatch* last = nullptr;
     for (const Dispatch& dispatch : entry.dispatches) {
-      result = launch(spec, dispatch, last != nullptr);
+      result = launch(dispatch, last != nullptr);
       last = &dispatch;
       if (result != cuda::success) break;
     }
     cuda::Graph graph = nullptr;
     const cuda::Result ended = driver().stream_end_capture(stream_, &graph);
-    driver().check(result, code::bad_plan, concat(failed, ", kernel ", spec.kernels[last->kernel].name));
+    driver().check(result, code::bad_plan, concat(failed, ", kernel ", kernels_[last->kernel].name));
     Context::check(ended, failed);
     const cuda::Result made = driver().graph_instantiate(&recorded.graph, graph, 0);
     driver().graph_destroy(graph);
     Context::check(made, failed);
+    recorded.moves = moves_;
   }
 
-  cuda::Result launch(const ProgramSpec& spec, const Dispatch& dispatch, bool follows) {
-    const Kernel& kernel = spec.kernels[dispatch.kernel];
+  cuda::Result launch(const Dispatch& dispatch, bool follows) {
+    const Kernel& kernel = kernels_[dispatch.kernel];
     std::vector<cuda::DevicePointer> buffers;
     for (const Binding& binding : dispatch.bindings) buffers.push_back(arenas_[binding.arena] + binding.offset);
     unsigned grid[3], grid_threads[3];
@@ -264,7 +287,7 @@ class CudaProgram : public Program {
                                  stream_,
                                  &early,
                                  overlaps ? 1u : 0u};
-    if (is_flat(spec, dispatch.kernel)) {
+    if (flat_[dispatch.kernel]) {
       config.grid[0] = unsigned(dispatch.grid[0] * dispatch.grid[1] * dispatch.grid[2]);
       config.grid[1] = config.grid[2] = 1;
     }
@@ -298,12 +321,18 @@ class CudaProgram : public Program {
   }
 
   const std::shared_ptr<Context> context_;
+  const std::vector<Entry> planned_entries_;
+  const std::vector<Kernel> kernels_;
+  /// Whether the grid of a kernel is launched along x alone.
+  std::vector<bool> flat_;
   cuda::Stream stream_ = nullptr;
   cuda::Module module_ = nullptr;
   std::vector<cuda::Function> functions_;
   std::vector<cuda::DevicePointer> arenas_;
   std::vector<uint64_t> sizes_;
   std::vector<RecordedEntry> entries_;
+  /// Counts arenas that went elsewhere.
+  uint64_t moves_ = 0;
   uint64_t allocations_ = 0;
   uint64_t allocated_bytes_ = 0;
   // Atomic because stats() may be asked during a submission.

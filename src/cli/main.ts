@@ -8,6 +8,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   dump: async () => (await import('./dump.js')).dumpCommand(),
   run: async () => (await import('./run.js')).runCommand(),
   eval: async () => (await import('./eval.js')).evalCommand(),
+  bench: async () => (await import('./bench.js')).benchCommand(),
   kernel: async () => (await import('./kernel.js')).kernelCommand(),
   check: async () => (await import('./check.js')).checkCommand(),
 };

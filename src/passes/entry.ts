@@ -83,6 +83,8 @@ export interface Entry {
 /** Everything a pass may look at besides the entry. */
 export interface PassContext {
   readonly target: Target;
+  /** By default true. Without, every operation is a dispatch of its own: to see what fusing brings. */
+  readonly fuse?: boolean | undefined;
 }
 
 /** A pass over one entry point. */

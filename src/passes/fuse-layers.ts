@@ -43,7 +43,10 @@ interface Anchors {
 export const fuseLayers: EntryPass = {
   name: 'fuse-layers',
   doc: 'draw kernel borders: what is inside one is computed in one dispatch',
-  run: (entry, { target }) => ({ ...entry, kernels: new Fusion(entry.graph, target).kernels() }),
+  run: (entry, { target, fuse = true }) => ({
+    ...entry,
+    kernels: new Fusion(entry.graph, target, fuse).kernels(),
+  }),
 };
 
 /** A kernel of one result. Its border is explained once all are drawn. */
@@ -62,6 +65,8 @@ class Fusion {
   constructor(
     private readonly graph: Graph,
     private readonly target: Target,
+    /** Without, no step joins anything. */
+    private readonly fuse: boolean,
   ) {
     this.users = usersOf(graph);
     this.results = new Set([...graph.outputs.values(), ...graph.updates.values()]);
@@ -72,9 +77,11 @@ class Fusion {
   kernels(): Kernel[] {
     this.joinElements();
     this.joinAppends();
-    this.joinParts();
-    this.joinProducts();
-    this.joinPrologues();
+    if (this.fuse) {
+      this.joinParts();
+      this.joinProducts();
+      this.joinPrologues();
+    }
     const levels = this.levels();
     const level = (kernel: Kernel): number => levels.get(kernel) ?? 0;
     const first = (kernel: Kernel): number => this.index(kernel.outputs[0].result);
@@ -109,7 +116,7 @@ class Fusion {
   private joinElements(): void {
     const taken = new Set<Node>();
     for (const { root, nodes } of this.regions()) {
-      const joined = this.anchorsOf(root, nodes);
+      const joined = this.fuse ? this.anchorsOf(root, nodes) : undefined;
       for (const anchor of joined?.anchors ?? []) taken.add(anchor);
       const kind = (joined?.anchors[0] && kindOf[joined.anchors[0].op]) ?? 'elementwise';
       const anchors = joined?.through.length ? joined.through : (joined?.anchors ?? []);
@@ -140,7 +147,7 @@ class Fusion {
       const nodes = new Set([root]);
       for (const node of nodes) {
         for (const input of node.inputs) {
-          const fits = elementwise(input) && sameShape(input.type.shape, root.type.shape);
+          const fits = this.fuse && elementwise(input) && sameShape(input.type.shape, root.type.shape);
           if (!fits || !this.onlyReadBy(input, nodes)) continue;
           nodes.add(input);
           if (inputsOf(nodes).size > mostRegionInputs || nodes.size > mostRegionNodes) nodes.delete(input);
@@ -180,7 +187,7 @@ class Fusion {
   private joinAppends(): void {
     for (const node of this.graph.nodes) {
       if (!isOp(node, 'cache_append')) continue;
-      const through = this.wayToKernel(node);
+      const through = this.fuse ? this.wayToKernel(node) : undefined;
       const maker = through && this.made.get(through.value);
       if (!through || !maker) {
         const output = { anchors: [], epilogue: [], append: node, result: node };
@@ -393,6 +400,7 @@ class Fusion {
       const reason = (): string => {
         if (append) return 'the cache outlives the step';
         if (this.results.has(result) || !reader) return `the host reads ${name}`;
+        if (!this.fuse) return 'nothing is fused';
         if (others.length > 0) return `${others.length + 1} kernels read ${name}`;
         const { value, views } = this.behindViews(reader);
         if (value === result) return `${this.whyNoPrologue(reader, maker, result, views) ?? ''} ${name}`;

@@ -2,7 +2,7 @@ import { checkName } from '../diagnostic.js';
 import type { Graph } from '../ir/graph.js';
 import { formatGraph } from '../ir/text.js';
 import { verifyGraph } from '../ir/verify.js';
-import type { Entry, EntryPass } from './entry.js';
+import type { Entry, EntryPass, PassContext } from './entry.js';
 import { foldConstants } from './fold-constants.js';
 import { fuseLayers } from './fuse-layers.js';
 import { insertKvCache, type CacheOptions } from './insert-kv-cache.js';
@@ -11,7 +11,6 @@ import { planPool } from './plan-pool.js';
 import { schedule } from './schedule.js';
 import { shareSubexpressions } from './share-subexpressions.js';
 import { splitAttention } from './split-attention.js';
-import type { Target } from './target.js';
 import { formatEntry } from './text.js';
 import { verifyEntry } from './verify.js';
 
@@ -43,8 +42,7 @@ export const stageNames: readonly string[] = [
  */
 export type OnStage = (stage: string, text: (entry?: string) => string) => void;
 
-export interface PipelineOptions extends CacheOptions {
-  readonly target: Target;
+export interface PipelineOptions extends CacheOptions, PassContext {
   readonly onStage?: OnStage | undefined;
   /** The last stage to run. */
   readonly stopAfter?: string | undefined;
@@ -57,7 +55,7 @@ export function checkStage(name: string): void {
 
 /** Runs every pass, verifying after each; undefined when `stopAfter` ends it early. */
 export function runPasses(graph: Graph, options: PipelineOptions): readonly Entry[] | undefined {
-  const { target, onStage = () => undefined, stopAfter } = options;
+  const { target, fuse, onStage = () => undefined, stopAfter } = options;
   verifyGraph(graph, 'load');
   onStage('load', () => formatGraph(graph));
   if (stopAfter === 'load') return undefined;
@@ -79,7 +77,7 @@ export function runPasses(graph: Graph, options: PipelineOptions): readonly Entr
   };
   if (finish('insert-kv-cache')) return undefined;
   for (const pass of entryPasses) {
-    entries = entries.map((entry) => pass.run(entry, { target }));
+    entries = entries.map((entry) => pass.run(entry, { target, fuse }));
     if (finish(pass.name)) return undefined;
   }
   return entries;

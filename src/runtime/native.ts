@@ -186,6 +186,8 @@ export interface NativeProgram {
   read(arena: number, offset: number, into: Uint8Array): void;
   /** Fills an arena with zero bytes. */
   clear(arena: number): void;
+  /** Allocates an arena that is no file anew, zero-filled, and frees what was there: to measure what that costs. */
+  reallocate(arena: number): void;
   /**
    * Runs one entry as one submission, off the JavaScript thread: `steps` times (1, the default, to 2^20), each time after
    * the last one has finished. Nothing but what the kernels write changes between steps. One submission at a time.

@@ -3,6 +3,7 @@ import { totalmem } from 'node:os';
 import path from 'node:path';
 import { UserError } from '../diagnostic.js';
 import { cacheFolder, fromNative, loadAddon, mslHeaders } from './addon.js';
+import { createProgram, type Execution } from './execution.js';
 import type { NativeAddon, NativeProgram, ProgramSpec } from './native.js';
 import {
   arenaNames,
@@ -37,6 +38,8 @@ export interface OpenOptions {
    * threadgroup memory that nothing has written throws UserError. Ten to a hundred times slower.
    */
   readonly sanitize?: boolean;
+  /** `whole`, the default, runs a step as one submission; the others show what that saves, and are slow. */
+  readonly execution?: Execution;
 }
 
 export interface GenerateOptions extends SamplingOptions {
@@ -44,6 +47,11 @@ export interface GenerateOptions extends SamplingOptions {
   readonly maxTokens?: number;
   /** Go on after an end-of-sequence token. */
   readonly ignoreEos?: boolean;
+  /**
+   * Most tokens of one submission, which can only be taken together. By default as many as take 10 ms, so that text
+   * flows.
+   */
+  readonly burst?: number;
 }
 
 export interface GeneratedToken {
@@ -100,7 +108,12 @@ export class Session {
     const addon = loadAddon();
     const device = chooseDevice(addon, options, plan);
     try {
-      return new Session(plan, tokenizer, await addon.createProgram(device, spec), dir);
+      return new Session(
+        plan,
+        tokenizer,
+        await createProgram(addon, device, spec, plan, options.execution),
+        dir,
+      );
     } catch (error) {
       throw fromNative(error, [`while opening ${dir}`]);
     }
@@ -115,9 +128,11 @@ export class Session {
     tokens: readonly number[],
     options: GenerateOptions = {},
   ): AsyncGenerator<GeneratedToken, void> {
-    const { maxTokens = Infinity, ignoreEos = false } = options;
+    const { maxTokens = Infinity, ignoreEos = false, burst: fixedBurst } = options;
     if (maxTokens < 0 || (maxTokens !== Infinity && !Number.isInteger(maxTokens)))
       throw new UserError(`maxTokens must be a whole number, at least 0, not ${maxTokens}`);
+    if (fixedBurst !== undefined && !(Number.isInteger(fixedBurst) && fixedBurst > 0))
+      throw new UserError(`burst must be a whole number, at least 1, not ${fixedBurst}`);
     const sampling = samplingOf(options);
     const ends = new Set(ignoreEos ? [] : this.plan.model.eosTokens);
     const text = this.tokenizer?.stream();
@@ -127,11 +142,14 @@ export class Session {
     // Whether a first token begins a text, and so loses its leading space, depends on what came before.
     for (const id of this.pending) text?.push(id);
     const fits = (): boolean => this.position + this.pending.length <= this.plan.context;
-    let burst = 1;
+    // Caches of windowed attention let the text go back by a chunk.
+    const mostSteps = Math.min(fixedBurst ?? mostBurst, this.plan.entries.prefill.tokens);
+    let burst = Math.min(fixedBurst ?? 1, mostSteps);
     for (let produced = 0; produced < maxTokens && fits();) {
       const started = performance.now();
       const ids = await this.whileBusy(() => this.next(sampling, Math.min(burst, maxTokens - produced)));
-      burst = burstAfter(burst, (performance.now() - started) / ids.length, this.plan.entries.prefill.tokens);
+      const msPerStep = (performance.now() - started) / ids.length;
+      if (fixedBurst === undefined) burst = Math.min(burstAfter(burst, msPerStep), mostSteps);
       const start = this.position;
       for (const [i, id] of ids.entries()) {
         // Steps that ran ahead of what the caller takes are forgotten: the next ones overwrite what they stored.
@@ -341,10 +359,8 @@ const bytesOf = (data: Float32Array | Int32Array | Uint32Array): Uint8Array =>
 const burstMs = 10;
 const mostBurst = 32;
 
-function burstAfter(burst: number, msPerStep: number, chunk: number): number {
-  // Caches of windowed attention let the text go back by a chunk.
-  return Math.max(1, Math.min(mostBurst, chunk, 2 * burst, Math.floor(burstMs / msPerStep)));
-}
+const burstAfter = (burst: number, msPerStep: number): number =>
+  Math.max(1, Math.min(2 * burst, Math.floor(burstMs / msPerStep)));
 
 /** The CPU device, for builds whose simdgroups have more than one lane. */
 const simtDevice = 'cpu:simt';

@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 
 describe('upgc', () => {
-  it.each([[[]], [['check']], [['compile']], [['dump']], [['run']], [['eval']]])(
+  it.each([[[]], [['check']], [['compile']], [['dump']], [['run']], [['eval']], [['bench', 'ladder']]])(
     'explains itself: %s --help',
     async (command) => {
       const { code, stdout } = await upgc(...command, '--help');

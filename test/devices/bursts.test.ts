@@ -97,6 +97,24 @@ describe.each(['cpu', 'metal'] as const)('bursts, target %s', (target) => {
     expect(session.stats.deviceAllocations).toBe(0);
   });
 
+  it('have the length that is asked for', async () => {
+    const given = { ...drawn, maxTokens: 100, ignoreEos: true };
+    const ids = await stepByStep(session, [bos], given);
+    for (const [burst, submissions] of [
+      [1, 100],
+      [30, 4],
+      // No more than a chunk.
+      [1000, 2],
+    ] as const) {
+      session.reset();
+      const before = session.stats.submissions;
+      expect(await generate(session, [bos], { ...given, burst })).toEqual(ids);
+      expect(session.stats.submissions - before).toBe(submissions);
+    }
+    for (const burst of [0, 1.5, NaN])
+      await expect(generate(session, [bos], { burst })).rejects.toThrow('burst must be a whole number');
+  });
+
   it('shrink when steps become slow', async () => {
     // How long each submission takes by the clock that the session reads before and after it, in ms.
     const durations = [0, 0, 0, 40, 40, 40];

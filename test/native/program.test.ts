@@ -263,6 +263,32 @@ it('allows programs without kernels and arenas without bytes', async () => {
   program.close();
 });
 
+it('allocates an arena anew', async () => {
+  const launch = launchSpec(cache, increment);
+  const [run] = launch.entries;
+  const twice = { name: 'twice', dispatches: [...defined(run).dispatches, ...defined(run).dispatches] };
+  const spec = { ...launch, entries: [...launch.entries, twice] };
+  const words = new Uint32Array(32);
+  const program = await addon.createProgram('cpu', spec);
+  const before = program.stats();
+  for (const [entry, value] of [[0, 1] as const, [1, 2] as const]) {
+    await program.submit(entry);
+    program.reallocate(0);
+    await program.submit(entry);
+    program.read(0, 0, new Uint8Array(words.buffer));
+    expect([...words]).toEqual(Array(32).fill(value));
+    program.reallocate(0);
+  }
+  expect(program.stats().allocations - before.allocations).toBe(4);
+  expect(program.stats().allocatedBytes - before.allocatedBytes).toBe(4 * 128);
+  program.close();
+  expect(await code(() => program.reallocate(0))).toBe('UPGC_CLOSED');
+
+  const sanitized = await addon.createProgram('cpu', { ...spec, sanitize: true });
+  expect((await failure(() => sanitized.reallocate(0))).message).toContain('sanitized');
+  sanitized.close();
+});
+
 it('checks the arguments of every method', async () => {
   const program = await loadLaunch(cache, increment);
   const bytes = new Uint8Array(16);
@@ -288,6 +314,7 @@ it('checks the arguments of every method', async () => {
   }
   for (const index of [1, -1, 0.5, NaN, 2 ** 40, '0', undefined, null, {}]) {
     bad.push([methodOf('clear'), [index]]);
+    bad.push([methodOf('reallocate'), [index]]);
     bad.push([methodOf('submit'), [index]]);
   }
   for (const [method, args] of bad)

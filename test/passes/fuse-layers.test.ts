@@ -50,6 +50,22 @@ const matricesOf = (kernel: Kernel): string[][] =>
     }),
   );
 
+it('does not fuse when told so', () => {
+  const body = (): dsl.Tensor => {
+    const x = norm(embedded());
+    const [q, k, v] = ['q', 'k', 'v'].map((name) => dsl.splitHeads(project(x, name, 4), 2));
+    const y = q && k && v ? attended(turn(q), turn(k), v) : x;
+    return dsl.add(x, dsl.mul(dsl.silu(project(y, 'gate', 4)), project(y, 'up', 4)));
+  };
+  const entry = fuseLayers.run(entryOf(graphOf(body), 'score', []), { target: targets.metal, fuse: false });
+  verifyEntry(entry, 'fuse-layers', targets.metal.alignment);
+  const views: readonly string[] = ['reshape', 'split'];
+  const computed = entry.graph.nodes.filter((node) => !isLeaf(node) && !views.includes(node.op));
+  expect(computed.length).toBeGreaterThan(12);
+  expect(contents(entry).map(String).toSorted()).toEqual(computed.map(({ op }) => op).toSorted());
+  expect(borders(entry)).toContain('silu: nothing is fused');
+});
+
 describe('epilogues', () => {
   it('take a residual into the product', () => {
     const body = (): dsl.Tensor => {

@@ -196,8 +196,8 @@ describe('a wrong result is found', () => {
   });
 
   it.concurrent.each(Object.keys(targets) as TargetName[])('and right ones are not (%s)', async (target) => {
-    for (const recipe of [transformer, small, windowed].map((model) => ({ ...model, target }))) {
-      const trial = trialOf(recipe);
+    const trials = [transformer, small, windowed].map((model) => trialOf({ ...model, target }));
+    for (const trial of [...trials, ...trials.map((each) => ({ ...each, fuse: false }))]) {
       await compiled(trial, async (build) => {
         expect((await difference(build, trial)).wrong).toBeUndefined();
       });

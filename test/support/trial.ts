@@ -34,6 +34,8 @@ export interface Trial {
   readonly context: number;
   /** How keys and values are cached; f32 by default. */
   readonly kv?: CacheDType;
+  /** By default true. */
+  readonly fuse?: boolean;
 }
 
 /** What the logits of a text should be, and how far from that the device's may be; `packed` are the build's own values. */
@@ -146,12 +148,12 @@ class Steps {
 
 /** A folder with a checkpoint for a model, and its build in `build`; removed after `body`. */
 export async function compiled<R>(trial: Trial, body: (build: string) => Promise<R>): Promise<R> {
-  const { model, graph, target, chunk, context, kv, quantize = 'stored' } = trial;
+  const { model, graph, target, chunk, context, kv, fuse = true, quantize = 'stored' } = trial;
   const dir = mkdtempSync(path.join(realpathSync(tmpdir()), 'upgc-random-'));
   const [weights, build] = [path.join(dir, 'checkpoint'), path.join(dir, 'build')];
   try {
     writeCheckpoint(weights, graph, weightValues(graph));
-    await compile({ model, weights, out: build, target, chunk, context, quantize, ...(kv && { kv }) });
+    await compile({ model, weights, out: build, target, chunk, context, quantize, fuse, ...(kv && { kv }) });
     return await body(build);
   } finally {
     rmSync(dir, { recursive: true, force: true });

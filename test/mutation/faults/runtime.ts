@@ -41,6 +41,13 @@ export const runtimeFaults: readonly Fault[] = [
     tests: session,
   },
   {
+    file: 'src/runtime/execution.ts',
+    find: 'if (written) copiesOut.push(copy);',
+    replace: '',
+    what: 'what a dispatch computes by itself does not come back to the host',
+    tests: ['test/devices/execution.test.ts'],
+  },
+  {
     file: 'src/runtime/session.ts',
     find: 'if (ends.has(id)) return;',
     replace: '',
