@@ -29,6 +29,7 @@ const expressions: { readonly [N in OpName]: Expression | undefined } = {
   softmax: undefined,
   last: undefined,
   argmax: undefined,
+  sample_parts: undefined,
   sample: undefined,
   add: ([a = '', b = '']) => `${a} + ${b}`,
   mul: ([a = '', b = '']) => `${a} * ${b}`,

@@ -4,7 +4,7 @@ import { readsLast, fusedWords, siteOf, type Site, type Written } from './site.j
 import { writeLinear } from './write-linear.js';
 import { writeSplit } from './write-split.js';
 import { writeArgmax, writeLayerNorm, writeRmsNorm, writeSoftmax } from './write-rows.js';
-import { writeSample } from './write-sample.js';
+import { writeSample, writeSampleParts } from './write-sample.js';
 import { writeAttention, writeAttentionCombine, writeAttentionParts, writeRope } from './write-attention.js';
 import { writeEmbed, writeElementwise } from './write-elements.js';
 
@@ -31,6 +31,7 @@ const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
   attention_combine: writeAttentionCombine,
   softmax: writeSoftmax,
   argmax: writeArgmax,
+  sample_parts: writeSampleParts,
   sample: writeSample,
   elementwise: writeElementwise,
 };

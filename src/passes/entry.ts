@@ -13,6 +13,7 @@ export const kernelKinds = [
   'attention_combine',
   'softmax',
   'argmax',
+  'sample_parts',
   'sample',
   'elementwise',
 ] as const;

@@ -44,6 +44,7 @@ const rules: { readonly [N in OpName]: Rule<N> | undefined } = {
   softmax: undefined,
   last: ({ inputs: [x] }) => (x?.type.shape[0] === 1 ? x : undefined),
   argmax: undefined,
+  sample_parts: undefined,
   sample: undefined,
 };
 

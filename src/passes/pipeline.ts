@@ -11,6 +11,7 @@ import { planPool } from './plan-pool.js';
 import { schedule } from './schedule.js';
 import { shareSubexpressions } from './share-subexpressions.js';
 import { splitAttention } from './split-attention.js';
+import { splitSample } from './split-sample.js';
 import { formatEntry } from './text.js';
 import { verifyEntry } from './verify.js';
 
@@ -24,6 +25,7 @@ export const entryPasses: readonly EntryPass[] = [
   shareSubexpressions,
   narrowLast,
   splitAttention,
+  splitSample,
   fuseLayers,
   schedule,
   planPool,

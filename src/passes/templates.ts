@@ -29,6 +29,7 @@ export const kindOf: { readonly [N in OpName]: KernelKind | undefined } = {
   softmax: 'softmax',
   last: undefined,
   argmax: 'argmax',
+  sample_parts: 'sample_parts',
   sample: 'sample',
 };
 
@@ -78,6 +79,7 @@ export const templates: { readonly [K in KernelKind]: Template } = {
   attention_combine: { ...plain, needs: 'parts of heads are combined from all of' },
   softmax: { ...plain, needs: 'a reduction over rows needs all of' },
   argmax: { ...plain, epilogue: false, needs: 'a reduction over rows needs all of' },
+  sample_parts: { ...plain, epilogue: false, needs: 'a reduction over rows needs all of' },
   sample: { ...plain, epilogue: false, needs: 'a reduction over rows needs all of' },
   elementwise: { ...plain, needs: 'an elementwise kernel of its own reads' },
 };

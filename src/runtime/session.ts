@@ -356,7 +356,7 @@ const bytesOf = (data: Float32Array | Int32Array | Uint32Array): Uint8Array =>
   new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
 /** Decode steps of one submission: as many as take about this long in ms, so that text still flows. */
-const burstMs = 10;
+const burstMs = 33;
 const mostBurst = 32;
 
 const burstAfter = (burst: number, msPerStep: number): number =>

@@ -5,8 +5,8 @@ import * as dsl from '../../src/ir/dsl.js';
 import { philox, sample } from '../../src/ir/ops/sample.js';
 import { targets, type TargetName } from '../../src/passes/target.js';
 import { cacheFolder } from '../../src/runtime/addon.js';
-import type { NativeProgram } from '../../src/runtime/native.js';
-import { addon, launchSpec } from '../native/support.js';
+import type { NativeProgram, ProgramSpec } from '../../src/runtime/native.js';
+import { addon, emptySpec } from '../native/support.js';
 import { runs, type Run } from '../support/devices.js';
 import { graphOf } from '../support/graphs.js';
 import { possibleIds } from '../support/sample-bound.js';
@@ -41,35 +41,65 @@ interface Variant {
   readonly shuffle?: number;
 }
 
-/** The sample kernel of a vocabulary, one arena for each of its buffers. */
+type Buffer = 'x' | 'sampling' | 'seed' | 'ids' | 'step' | 'winners';
+
+/** What the parts' winners are called where they are written. */
+const bufferOf = (name: string): Buffer => (name === 'y' ? 'winners' : name) as Buffer;
+
+/** The kernels that draw from a vocabulary, one arena for each of their buffers. */
 async function load(width: number, { target, device }: Run, { change, shuffle }: Variant = {}) {
   const graph = graphOf(() => dsl.embed(dsl.tokens(), dsl.weight('table', [width, width])));
   const compiled = compileGraph(graph, { target: targets[target], context });
-  const kernel = compiled?.plan.kernels.find(({ name }) => name === `sample_${width}`);
-  if (!compiled || !kernel) throw new Error('there is no kernel to test');
+  if (!compiled) throw new Error('there is nothing to test');
+  const { plan } = compiled;
+  const dispatches = plan.entries.decode.dispatches.filter(({ kernel }) =>
+    plan.kernels[kernel]?.name.startsWith('sample'),
+  );
+  expect(dispatches).toHaveLength(width < 4096 || target === 'cpu' ? 1 : 2);
   const source = change ? change(compiled.kernels) : compiled.kernels;
   if (change) expect(source, 'the mistake').not.toBe(compiled.kernels);
-  const bytes = { x: width * 4, sampling: 16, seed: 4, ids: (context + 1) * 4, step: 8 };
-  const names = kernel.arguments.flatMap(({ kind, name }) => (kind === 'buffer' ? [name] : []));
-  expect(names.toSorted()).toEqual(Object.keys(bytes).toSorted());
-  const spec = launchSpec(cacheFolder(), {
-    source,
-    kernel: {
+  const bytes: Record<Buffer, number> = {
+    x: width * 4,
+    sampling: 16,
+    seed: 4,
+    ids: (context + 1) * 4,
+    step: 8,
+    winners: Math.ceil(width / 1024) * 8,
+  };
+  const names = Object.keys(bytes) as Buffer[];
+  const kernels = dispatches.flatMap(({ kernel }) => plan.kernels[kernel] ?? []);
+  const spec: ProgramSpec = {
+    ...emptySpec(cacheFolder(), { source, simdWidth: targets[target].simdWidth }),
+    kernels: kernels.map((kernel) => ({
       name: kernel.name,
-      threads: [kernel.threads, 1, 1],
+      threads: [kernel.threads, 1, 1] as const,
       arguments: kernel.arguments.map((argument) => ({ index: 0, bytes: 0, ...argument })),
-    },
-    data: names.map((name) => new Uint32Array(bytes[name as keyof typeof bytes] / 4)),
-    simdWidth: targets[target].simdWidth,
-  });
+    })),
+    arenas: names.map((name) => ({ name, bytes: bytes[name] })),
+    entries: [
+      {
+        name: 'draw',
+        dispatches: dispatches.map(({ grid }, i) => ({
+          kernel: i,
+          grid,
+          bindings: (kernels[i]?.arguments ?? []).flatMap(({ kind, name }) =>
+            kind === 'buffer'
+              ? [{ arena: names.indexOf(bufferOf(name)), offset: 0, bytes: bytes[bufferOf(name)] }]
+              : [],
+          ),
+          barrier: true,
+        })),
+      },
+    ],
+  };
   const program = await addon.createProgram(device, shuffle === undefined ? spec : { ...spec, shuffle });
-  const arenaOf = (name: keyof typeof bytes): number => names.indexOf(name);
+  const arenaOf = (name: Buffer): number => names.indexOf(name);
   return { program, draw: (draw: Draw) => drawWith(program, arenaOf, draw) };
 }
 
 async function drawWith(
   program: NativeProgram,
-  arenaOf: (name: 'x' | 'sampling' | 'seed' | 'ids' | 'step') => number,
+  arenaOf: (name: Buffer) => number,
   { logits, sampling, seed, position, tokens }: Draw,
 ): Promise<Drawn> {
   const bytesOf = (data: Float32Array | Int32Array | Uint32Array): Uint8Array => new Uint8Array(data.buffer);

@@ -98,6 +98,7 @@ describe('random models equal the interpreter on the CPU device', () => {
       'state',
       'cache_append',
       'last',
+      'sample_parts',
       'sample',
       'attention_parts',
       'attention_combine',

@@ -398,6 +398,7 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
   },
   attention_parts: madeByPasses,
   attention_combine: madeByPasses,
+  sample_parts: madeByPasses,
   // As of argmax.
   sample: ({ logits, tokens, position, sampling, seed }) => {
     const start = logits.data.length - (logits.shape[1] ?? 0);

@@ -5,7 +5,7 @@ import { embed, linear } from './dense.js';
 import { add, gelu, mul, scale, silu, tanh } from './elementwise.js';
 import { input, ropeTable, state, weight } from './leaf.js';
 import { argmax, last, layerNorm, rmsNorm, softmax } from './row.js';
-import { sample } from './sample.js';
+import { sample, sampleParts } from './sample.js';
 import { positions, reshape, split } from './shape.js';
 
 /** Every op. Tables over ops are total over these keys, so the compiler lists what a new op still needs. */
@@ -35,6 +35,7 @@ export const ops = {
   softmax,
   last,
   argmax,
+  sample_parts: sampleParts,
   sample,
 } as const;
 

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { defineOp, reject } from '../define.js';
-import { elementCount, formatType, i32, sameType, f32 } from '../type.js';
+import type { NdArray } from '../define.js';
+import { elementCount, formatType, i32, sameType, f32, type TensorType } from '../type.js';
 
 /** Elements of the `sampling` input, in order. A top_k of 0, a top_p of 1 and a min_p of 0 leave all ids in. */
 export const samplingFields = ['temperature', 'topK', 'topP', 'minP'] as const;
@@ -54,38 +55,90 @@ export function candidates(logits: Float64Array, sampling: Float64Array): readon
   return allowed;
 }
 
+interface Operands<T> {
+  readonly logits: T;
+  readonly tokens: T;
+  readonly position: T;
+  readonly sampling: T;
+  readonly seed: T;
+}
+
+function checkOperands({ logits, tokens, position, sampling, seed }: Operands<TensorType>): void {
+  if (logits.dtype !== 'f32' || logits.shape.length !== 2 || typeof logits.shape[1] !== 'number')
+    reject(`logits must be f32[R, V], not ${formatType(logits)}`);
+  if (tokens.dtype !== 'i32' || tokens.shape.length !== 1)
+    reject(`tokens must be i32[T], not ${formatType(tokens)}`);
+  if (!sameType(position, i32())) reject(`position must be i32[], not ${formatType(position)}`);
+  if (!sameType(sampling, f32(samplingFields.length)))
+    reject(`sampling must be f32[${samplingFields.length}], not ${formatType(sampling)}`);
+  if (!sameType(seed, i32())) reject(`seed must be i32[], not ${formatType(seed)}`);
+}
+
+/** The last row of logits, and how much each id scores: its logit with the noise of the next position. */
+function scoring({ logits, tokens, position, sampling, seed }: Operands<NdArray>) {
+  const [temperature = 0] = sampling.data;
+  const row = logits.data.slice(logits.data.length - (logits.shape[1] ?? 0));
+  const next = (position.data[0] ?? 0) + tokens.data.length;
+  const score = (logit: number, id: number): number =>
+    temperature > 0 ? logit + temperature * gumbel(id, next, seed.data[0] ?? 0) : logit;
+  return { temperature, row, score };
+}
+
+export const sampleParts = defineOp({
+  name: 'sample_parts',
+  doc:
+    'The winners that sample would have in `parts` equal parts of the vocabulary if every id were a candidate: the greatest score ' +
+    'of each part and its id, -∞ and the size of the vocabulary where a part is empty. Operands as of sample → f32[1, parts, 2].',
+  class: 'kernel',
+  inputs: ['logits', 'tokens', 'position', 'sampling', 'seed'],
+  attrs: z.object({ parts: z.int().positive() }),
+  tokenwise: false,
+  infer: (operands, { parts }) => {
+    checkOperands(operands);
+    return f32(1, parts, 2);
+  },
+  evaluate: (operands, { parts }) => {
+    const { row, score } = scoring(operands);
+    const size = Math.ceil(row.length / parts);
+    const winners = Array.from({ length: parts }, (_, part) => {
+      let [most, best] = [-Infinity, row.length];
+      for (let id = part * size; id < Math.min(row.length, (part + 1) * size); id++) {
+        const own = score(row[id] ?? -Infinity, id);
+        if (own > most) [most, best] = [own, id];
+      }
+      return [most, best];
+    });
+    return Float64Array.from(winners.flat());
+  },
+  cost: ({ logits }) => ({ flops: 64 * elementCount(logits), reduction: 1 }),
+});
+
 export const sample = defineOp({
   name: 'sample',
   doc:
     'The id of the token that follows: drawn from softmax(logits / temperature) among the candidates of top-k, top-p and ' +
     'min-p by the Gumbel-max trick (Gumbel 1954), whose noise depends on seed, position and id alone; the likeliest when the ' +
-    'temperature is 0. Of logits f32[R, V] the last row counts; tokens i32[T], position i32[] of the first token, sampling f32[4], seed i32[] → i32[1].',
+    'temperature is 0. Of logits f32[R, V] the last row counts; tokens i32[T], position i32[] of the first token, sampling f32[4], seed i32[] → i32[1]. ' +
+    'With `parts`, what sample_parts makes of the same operands, a draw from all ids need not look at the logits.',
   class: 'kernel',
-  inputs: ['logits', 'tokens', 'position', 'sampling', 'seed'],
+  inputs: ['logits', 'tokens', 'position', 'sampling', 'seed', 'parts?'],
   attrs: z.object({}),
   tokenwise: false,
-  infer: ({ logits, tokens, position, sampling, seed }) => {
-    if (logits.dtype !== 'f32' || logits.shape.length !== 2 || typeof logits.shape[1] !== 'number')
-      reject(`logits must be f32[R, V], not ${formatType(logits)}`);
-    if (tokens.dtype !== 'i32' || tokens.shape.length !== 1)
-      reject(`tokens must be i32[T], not ${formatType(tokens)}`);
-    if (!sameType(position, i32())) reject(`position must be i32[], not ${formatType(position)}`);
-    if (!sameType(sampling, f32(samplingFields.length)))
-      reject(`sampling must be f32[${samplingFields.length}], not ${formatType(sampling)}`);
-    if (!sameType(seed, i32())) reject(`seed must be i32[], not ${formatType(seed)}`);
+  infer: ({ parts, ...operands }) => {
+    checkOperands(operands);
+    if (parts && (parts.dtype !== 'f32' || parts.shape.length !== 3 || parts.shape[2] !== 2))
+      reject(`parts must be f32[1, P, 2], not ${formatType(parts)}`);
     return i32(1);
   },
-  evaluate: ({ logits, tokens, position, sampling, seed }) => {
-    const [temperature = 0] = sampling.data;
-    const row = logits.data.slice(logits.data.length - (logits.shape[1] ?? 0));
-    const allowed = temperature > 0 ? candidates(row, sampling.data) : undefined;
-    const next = (position.data[0] ?? 0) + tokens.data.length;
+  evaluate: (operands) => {
+    const { temperature, row, score } = scoring(operands);
+    const allowed = temperature > 0 ? candidates(row, operands.sampling.data) : undefined;
     let best = 0;
     let most = -Infinity;
     row.forEach((logit, id) => {
       if (allowed && allowed[id] !== true) return;
-      const score = temperature > 0 ? logit + temperature * gumbel(id, next, seed.data[0] ?? 0) : logit;
-      if (score > most) [best, most] = [id, score];
+      const own = score(logit, id);
+      if (own > most) [best, most] = [id, own];
     });
     return Float64Array.of(best);
   },
