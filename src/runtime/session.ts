@@ -48,7 +48,7 @@ export interface GenerateOptions extends SamplingOptions {
   /** Go on after an end-of-sequence token. */
   readonly ignoreEos?: boolean;
   /**
-   * Most tokens of one submission, which can only be taken together. By default as many as take 10 ms, so that text
+   * Most tokens of one submission, which can only be taken together. By default as many as take 33 ms, so that text
    * flows.
    */
   readonly burst?: number;
