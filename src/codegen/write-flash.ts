@@ -25,6 +25,7 @@ export function writeFlash(site: Site): Written | undefined {
   const stride = width + vector;
   const scoreStride = block + matrixSize;
   const group = heads / shape.heads === groups ? 'group.y' : `group.y / ${heads / shape.heads / groups}`;
+  const begin = sight.firstOf('fewest');
   const store = writeStore(site, true);
   list.threadgroup('block_keys', sight.literals.type, block * stride * bytes);
   list.threadgroup('block_values', sight.literals.type, block * stride * bytes);
@@ -46,10 +47,11 @@ export function writeFlash(site: Site): Written | undefined {
       threads,
       matrix: `simdgroup_${sight.literals.type}8x8`,
       matrices: width / matrixSize,
-      tileToken: tiles === 1 ? '0' : times(inParentheses(`simdgroup % ${tiles}`), matrixSize),
+      ownToken: sum('first_token', tiles === 1 ? '' : times(`simdgroup % ${tiles}`, matrixSize)),
       tileHead: tiles === 1 ? 'simdgroup' : `simdgroup / ${tiles}`,
       q: sum(sight.query, times('head', sight.headStride)),
-      begin: sight.firstOf('(step.position + first_token + 1)'),
+      window: begin === '0' ? [] : [{}],
+      begin,
       keyHead: times(inParentheses(group), width),
       keyRow: sight.keyRow('position'),
       vector,

@@ -91,7 +91,8 @@ export const targets = {
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
-    attention: { simdgroups: 4, flash: { simdgroups: 8, types: ['f32', 'f16'] } },
+    // Float matrices are multiplied by shuffles there, which takes as long as scanning the cache for each token.
+    attention: { simdgroups: 4, flash: { simdgroups: 8, types: ['f16'] } },
     kv: 'f32',
     split: { cores: 132, threads: 640, rowBytes: 64 },
     vector: 4,

@@ -823,7 +823,7 @@ kernel void attention_flash_8x4x8_tokens(
     if (first_token >= step.tokens) return;
     // A simdgroup has 8 tokens of a head as the rows of its matrices. Four lanes look after a row's scores: which
     // elements of a matrix a lane has differs from GPU to GPU, so scores go through memory.
-    const uint own_token = first_token + (simdgroup % 4) * 8;
+    const uint own_token = first_token + simdgroup % 4 * 8;
     const uint head = group.y * 2 + simdgroup / 4;
     const uint row = lane / 4;
     const uint column = lane % 4 * 2;
@@ -845,7 +845,7 @@ kernel void attention_flash_8x4x8_tokens(
         simdgroup_barrier(mem_flags::mem_threadgroup);
     }
 
-    // What the lane's row sees; all that a row of the simdgroup, and of the threadgroup, sees.
+    // What the lane's row sees; where what the rows of the simdgroup see ends, and of the threadgroup.
     const uint keys = step.position + t + 1;
     const uint start = 0;
     const uint own_end = own_token < step.tokens ? step.position + metal::min(own_token + 8, step.tokens) : 0;
