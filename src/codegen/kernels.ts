@@ -1,11 +1,12 @@
 import type { Kernel, KernelKind } from '../passes/entry.js';
 import { ArgumentList } from './arguments.js';
-import { readsLast, fusedWords, siteOf, type Site, type Written } from './site.js';
+import { ceilDiv, readsLast, fusedWords, siteOf, type Site, type Written } from './site.js';
 import { writeLinear } from './write-linear.js';
 import { writeSplit } from './write-split.js';
 import { writeArgmax, writeLayerNorm, writeRmsNorm, writeSoftmax } from './write-rows.js';
 import { writeSample, writeSampleParts } from './write-sample.js';
 import { writeAttention, writeAttentionCombine, writeAttentionParts, writeRope } from './write-attention.js';
+import { writeFlash } from './write-flash.js';
 import { writeEmbed, writeElementwise } from './write-elements.js';
 
 /** Everything that a template needs: literals and text, no decisions left. */
@@ -26,7 +27,7 @@ const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
   rms_norm: writeRmsNorm,
   layer_norm: writeLayerNorm,
   rope: writeRope,
-  attention: writeAttention,
+  attention: (site) => writeFlash(site) ?? writeAttention(site),
   attention_parts: writeAttentionParts,
   attention_combine: writeAttentionCombine,
   softmax: writeSoftmax,
@@ -58,6 +59,6 @@ export function writeKernel(
     },
     list,
     threads: written.threads,
-    grid: [iteration.rows, written.tiles, 1],
+    grid: [ceilDiv(iteration.rows, written.tokens ?? 1), written.tiles, 1],
   };
 }

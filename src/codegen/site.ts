@@ -50,8 +50,10 @@ export interface Written {
   readonly template?: string;
   readonly context: Readonly<Record<string, unknown>>;
   readonly threads: number;
-  /** Threadgroups along y; x counts tokens. */
+  /** Threadgroups along y. */
   readonly tiles: number;
+  /** Tokens of a threadgroup, which x counts; 1 by default. */
+  readonly tokens?: number;
 }
 
 export const ceilDiv = (a: number, b: number): number => Math.ceil(a / b);

@@ -55,7 +55,7 @@ export function writeRope(site: Site): Written {
 const attentionBlock = 32;
 
 /** What a query sees of the cache: operands, and words and text for the template. */
-function writeSight(site: Site, node: Node<'attention' | 'attention_parts'>) {
+export function writeSight(site: Site, node: Node<'attention' | 'attention_parts'>) {
   const { entry, layout, list, iteration } = site;
   const [q, k, v] = [0, 1, 2].map((index) => layout.of(operand(node, index)));
   if (!q || !k || !v || !isPacked(k) || !isPacked(v))
@@ -72,6 +72,7 @@ function writeSight(site: Site, node: Node<'attention' | 'attention_parts'>) {
   // A window of the whole context hides nothing.
   const hides = window < (entry.graph.dims['C'] ?? Infinity);
   const [cacheRows] = k.shape;
+  const firstOf = (keys: string): string => (hides ? `${keys} - metal::min(${keys}, ${window}u)` : '0');
   return {
     heads,
     groups,
@@ -81,6 +82,8 @@ function writeSight(site: Site, node: Node<'attention' | 'attention_parts'>) {
     headStride: rowStrides(q, inHeads).at(-2) ?? 0,
     keyRow: (position: string): string => times(cacheRow(position, cacheRows), groups * width),
     score: (dot: string): string => scoreOf(dot, scale, softcap),
+    /** The first position that is seen by a token that sees those below `keys`. */
+    firstOf,
     shape: nameOf(
       dtype === 'f32' ? '' : dtype,
       `${heads}x${groups}x${width}`,
@@ -90,7 +93,7 @@ function writeSight(site: Site, node: Node<'attention' | 'attention_parts'>) {
     words: `${heads} heads over the ${hides ? `latest ${window} ` : ''}cached keys and values of ${groups}`,
     literals: {
       keys: sum('step.position', iteration.rows > 1 ? 't' : '', '1'),
-      first: hides ? `keys - metal::min(keys, ${window}u)` : '0',
+      first: firstOf('keys'),
       width,
       type: elementType[dtype],
       ...conversion[dtype],

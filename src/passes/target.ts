@@ -29,6 +29,8 @@ export interface Target {
   readonly attention: {
     /** Simdgroups of a threadgroup, which share its positions out among them. */
     readonly simdgroups: number;
+    /** Of chunks of tokens, over caches of these types: most simdgroups of a threadgroup, each with 8 tokens of a head. */
+    readonly flash?: { readonly simdgroups: number; readonly types: readonly CacheDType[] };
   };
   /** How keys and values are cached where a compilation does not say. */
   readonly kv: CacheDType;
@@ -72,7 +74,7 @@ export const targets = {
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
-    attention: { simdgroups: 4 },
+    attention: { simdgroups: 4, flash: { simdgroups: 8, types: ['f32', 'f16'] } },
     kv: 'f32',
     vector: 4,
     block: 1024,
@@ -89,7 +91,8 @@ export const targets = {
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
-    attention: { simdgroups: 4 },
+    // Float matrices are multiplied by shuffles there, which takes as long as scanning the cache for each token.
+    attention: { simdgroups: 4, flash: { simdgroups: 8, types: ['f16'] } },
     kv: 'f32',
     split: { cores: 132, threads: 640, rowBytes: 64 },
     vector: 4,

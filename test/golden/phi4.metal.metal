@@ -817,116 +817,132 @@ kernel void matmul_bf16_rope_cache_5120_1280_1280x5120_tokens(
     }
 }
 
-/// Causal attention of 40 heads over the cached keys and values of 10.
-kernel void attention_40x10x128_tokens(
+/// Causal attention of 40 heads over the cached keys and values of 10; 4 heads of 16 tokens at a time.
+kernel void attention_flash_40x10x128_tokens(
     device const float* q [[buffer(0)]],
     device const float* k [[buffer(1)]],
     device const float* v [[buffer(2)]],
     device float* y [[buffer(3)]],
     constant Step& step [[buffer(4)]],
-    threadgroup float* sums [[threadgroup(0)]],
+    threadgroup float* block_keys [[threadgroup(0)]],
+    threadgroup float* block_values [[threadgroup(1)]],
+    threadgroup float* scores [[threadgroup(2)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    const uint tile = group.y;
+    const uint first_token = group.x * 16;
+    if (first_token >= step.tokens) return;
+    // A simdgroup has 8 tokens of a head as the rows of its matrices. Four lanes look after a row's scores: which
+    // elements of a matrix a lane has differs from GPU to GPU, so scores go through memory.
+    const uint own_token = first_token + simdgroup % 2 * 8;
+    const uint head = group.y * 4 + simdgroup / 2;
+    const uint row = lane / 4;
+    const uint column = lane % 4 * 2;
+    const bool is_token = own_token + row < step.tokens;
+    const uint t = metal::min(own_token + row, step.tokens - 1);
+    threadgroup float* row_scores = scores + (simdgroup * 8 + row) * 24;
+    threadgroup float* tile_scores = scores + simdgroup * 192;
+    // The same memory in the type of the cache.
+    threadgroup float* row_powers = (threadgroup float*)row_scores;
+    threadgroup float* tile_powers = (threadgroup float*)tile_scores;
+
+    device const float* queries = q + t * 5120 + head * 128;
+    simdgroup_float8x8 query[16];
+    for (uint i = 0; i < 16; ++i) {
+        row_powers[column] = float(queries[8 * i + column]);
+        row_powers[column + 1] = float(queries[8 * i + column + 1]);
+        simdgroup_barrier(mem_flags::mem_threadgroup);
+        simdgroup_load(query[i], tile_powers, 24);
+        simdgroup_barrier(mem_flags::mem_threadgroup);
+    }
+
+    // What the lane's row sees; where what the rows of the simdgroup see ends, and of the threadgroup.
     const uint keys = step.position + t + 1;
     const uint start = 0;
-    const uint end = keys;
-    // 32 lanes share a row of keys and values and hold their part of the queries. Of the rows that they take
-    // they know the greatest score so far, and sums scaled to it.
-    const uint part = lane % 32 * 4;
-    const uint row = simdgroup * 1 + lane / 32;
-    device const float* queries = q + t * 5120 + tile * 512;
-    device const float* head_keys = k + tile * 128 + part;
-    device const float* head_values = v + tile * 128 + part;
-    float query[4][4];
-    float greatest[4];
-    float total[4];
-    float mixed[4][4];
-    for (uint h = 0; h < 4; ++h) {
+    const uint own_end = own_token < step.tokens ? step.position + metal::min(own_token + 8, step.tokens) : 0;
+    const uint end = step.position + metal::min(first_token + 16, step.tokens);
+    device const float* head_keys = k + group.y * 128;
+    device const float* head_values = v + group.y * 128;
+
+    // Softmax over blocks of 16 positions: the greatest score so far, and sums scaled to it. The total is of what the
+    // lane has seen of its row.
+    float greatest = -3e38f;
+    float total = 0.0f;
+    simdgroup_float8x8 mixed[16];
+    for (uint i = 0; i < 16; ++i) mixed[i] = make_filled_simdgroup_matrix<float, 8>(0.0f);
+    for (uint begin = 0; begin < end; begin += 16) {
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (uint i = thread_index; i < 512; i += 256) {
+            const uint j = i / 32;
+            const uint d = i % 32 * 4;
+            const uint position = metal::min(begin + j, end - 1);
+            *(threadgroup float4*)(block_keys + j * 132 + d) =
+                *(device const float4*)(head_keys + position * 1280 + d);
+            *(threadgroup float4*)(block_values + j * 132 + d) =
+                *(device const float4*)(head_values + position * 1280 + d);
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (begin >= own_end) continue;
+
+        for (uint j = 0; j < 16; j += 8) {
+            simdgroup_float8x8 dots = make_filled_simdgroup_matrix<float, 8>(0.0f);
+            for (uint i = 0; i < 16; ++i) {
+                simdgroup_float8x8 key;
+                simdgroup_load(key, block_keys + j * 132 + 8 * i, 132, ulong2(0, 0), true);
+                simdgroup_multiply_accumulate(dots, query[i], key, dots);
+            }
+            simdgroup_store(dots, tile_scores + j, 24);
+        }
+        simdgroup_barrier(mem_flags::mem_threadgroup);
+
+        float score[4];
+        float most = greatest;
         for (uint i = 0; i < 4; ++i) {
-            query[h][i] = queries[h * 128 + part + i];
-            mixed[h][i] = 0.0f;
+            const uint j = i / 2 * 8 + column + i % 2;
+            const float dot = row_scores[j];
+            score[i] = begin + j >= start && begin + j < keys ? dot * 0.088388346f : -INFINITY;
+            most = metal::max(most, score[i]);
         }
-        greatest[h] = -3e38f;
-        total[h] = 0.0f;
-    }
-    for (uint begin = start; begin < end; begin += 16) {
-        float4 key[4][1];
-        float4 value[4][1];
-        for (uint r = 0; r < 4; ++r) {
-            const uint position = metal::min(begin + r * 4 + row, end - 1);
-            for (uint c = 0; c < 1; ++c) {
-                key[r][c] = *(device const float4*)(head_keys + position * 1280);
-                value[r][c] = *(device const float4*)(head_values + position * 1280);
+        most = lanes_max<1, 4>(most);
+        const float keep = metal::exp(greatest - most);
+        greatest = most;
+        total *= keep;
+        simdgroup_barrier(mem_flags::mem_threadgroup);
+        for (uint i = 0; i < 4; ++i) {
+            const float power = float(metal::exp(score[i] - most));
+            row_powers[i / 2 * 8 + column + i % 2] = power;
+            total += float(power);
+        }
+        // A matrix of the rows' factors: its elements lie in lanes as those of the sums do, wherever that is.
+        row_scores[16 + column] = keep;
+        row_scores[16 + column + 1] = keep;
+        simdgroup_barrier(mem_flags::mem_threadgroup);
+        simdgroup_float8x8 factors;
+        simdgroup_load(factors, tile_scores + 16, 24);
+        for (uint i = 0; i < 16; ++i) mixed[i].thread_elements() *= factors.thread_elements();
+        for (uint j = 0; j < 16; j += 8) {
+            simdgroup_float8x8 powers;
+            simdgroup_load(powers, tile_powers + j, 24);
+            for (uint i = 0; i < 16; ++i) {
+                simdgroup_float8x8 value;
+                simdgroup_load(value, block_values + j * 132 + 8 * i, 132);
+                simdgroup_multiply_accumulate(mixed[i], powers, value, mixed[i]);
             }
         }
-        float score[4][4];
-        for (uint r = 0; r < 4; ++r) {
-            float x[4];
-            for (uint c = 0; c < 1; ++c) unpack(key[r][c], x + c * 4);
-            for (uint h = 0; h < 4; ++h) {
-                float dot = 0.0f;
-                for (uint i = 0; i < 4; ++i) dot += query[h][i] * x[i];
-                dot = lanes_sum<1, 32>(dot);
-                score[h][r] = begin + r * 4 + row < end ? dot * 0.088388346f : -INFINITY;
-            }
-        }
-        for (uint h = 0; h < 4; ++h) {
-            float most = greatest[h];
-            for (uint r = 0; r < 4; ++r) most = metal::max(most, score[h][r]);
-            const float keep = metal::exp(greatest[h] - most);
-            greatest[h] = most;
-            total[h] *= keep;
-            for (uint i = 0; i < 4; ++i) mixed[h][i] *= keep;
-            for (uint r = 0; r < 4; ++r) {
-                score[h][r] = metal::exp(score[h][r] - most);
-                total[h] += score[h][r];
-            }
-        }
-        for (uint r = 0; r < 4; ++r) {
-            float x[4];
-            for (uint c = 0; c < 1; ++c) unpack(value[r][c], x + c * 4);
-            for (uint h = 0; h < 4; ++h)
-                for (uint i = 0; i < 4; ++i) mixed[h][i] += score[h][r] * x[i];
-        }
     }
-    // All rows of a simdgroup, then those of all simdgroups.
-    for (uint h = 0; h < 4; ++h) {
-        const float most = lanes_max<32, 32>(greatest[h]);
-        const float keep = metal::exp(greatest[h] - most);
-        total[h] = lanes_sum<32, 32>(total[h] * keep);
-        for (uint i = 0; i < 4; ++i) mixed[h][i] = lanes_sum<32, 32>(mixed[h][i] * keep);
-        threadgroup float* own = sums + (simdgroup * 4 + h) * 130;
-        if (lane < 32)
-            for (uint i = 0; i < 4; ++i) own[part + i] = mixed[h][i];
-        if (lane == 0) {
-            own[128] = most;
-            own[128 + 1] = total[h];
+
+    total = lanes_sum<1, 4>(total);
+    for (uint i = 0; i < 16; ++i) {
+        simdgroup_barrier(mem_flags::mem_threadgroup);
+        simdgroup_store(mixed[i], tile_scores, 24);
+        simdgroup_barrier(mem_flags::mem_threadgroup);
+        for (uint j = column; is_token && j < column + 2; ++j) {
+            const uint n = head * 128 + 8 * i + j;
+            const float v0 = row_scores[j] / total;
+            y[t * 5120 + n] = v0;
         }
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (uint i = thread_index; i < 512; i += 128) {
-        const uint h = i / 128;
-        const uint d = i % 128;
-        float most = -INFINITY;
-        for (uint s = 0; s < 4; ++s)
-            most = metal::max(most, sums[(s * 4 + h) * 130 + 128]);
-        float all = 0.0f;
-        float element = 0.0f;
-        for (uint s = 0; s < 4; ++s) {
-            threadgroup const float* own = sums + (s * 4 + h) * 130;
-            const float keep = metal::exp(own[128] - most);
-            all += keep * own[128 + 1];
-            element += keep * own[d];
-        }
-        const uint n = tile * 512 + i;
-        const float v0 = element / all;
-        y[t * 5120 + n] = v0;
     }
 }
 

@@ -6,6 +6,7 @@ import { compile } from 'upgc/compiler';
 import type { ProgramSpec } from '../../src/runtime/native.js';
 import { readPlan } from '../../src/runtime/plan.js';
 import { programSpec } from '../../src/runtime/session.js';
+import type { CacheDType } from '../../src/passes/insert-kv-cache.js';
 import { sharedFolder } from '../support/temporary.js';
 import { addon, buffers, emptySpec, position, root, row, threadgroup } from './support.js';
 
@@ -43,23 +44,24 @@ async function ptxOf(spec: ProgramSpec): Promise<string> {
   return readFileSync(out, 'utf8');
 }
 
-const builds = [
+const builds: readonly (readonly [string, string, CacheDType?])[] = [
   ['llama', 'examples/stories260k'],
   ['phi4', 'test/fixtures/random-phi3-sliding'],
   ['phi4', 'test/fixtures/random-phi4-mini'],
   ['qwen2', 'test/fixtures/random-qwen2'],
   ['gpt2', 'test/fixtures/random-gpt2'],
-] as const;
+  ['phi4', 'test/fixtures/random-phi3-sliding', 'f16'],
+];
 
 it
   .skipIf(clang === undefined)
   .each(
-    builds.flatMap(([model, weights]) =>
-      (['metal', 'cuda'] as const).map((target) => ({ model, weights, target })),
+    builds.flatMap(([model, weights, kv = 'f32']) =>
+      (['metal', 'cuda'] as const).map((target) => ({ model, weights, kv, target })),
     ),
-  )('models/$model of $weights, target $target', async ({ model, weights, target }) => {
-  const out = path.join(sharedFolder(), `${path.basename(weights)}-${target}`);
-  await compile({ model: `models/${model}.graph.ts`, weights, target, out });
+  )('models/$model of $weights, cache $kv, target $target', async ({ model, weights, kv, target }) => {
+  const out = path.join(sharedFolder(), `${path.basename(weights)}-${kv}-${target}`);
+  await compile({ model: `models/${model}.graph.ts`, weights, target, kv, out });
   const spec = programSpec(out, readPlan(out));
   const ptx = await ptxOf(spec);
   const entries = [...ptx.matchAll(/\.visible \.entry (\w+)\(/g)].map(([, name]) => name);

@@ -4,7 +4,7 @@ import { isPackedName } from '../../src/ir/packed.js';
 import { visibleRows } from '../../src/ir/ops/attention.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
 import { rounded, type DType } from '../../src/ir/type.js';
-import { expError, gamma, tanhError, tiny, u } from './rounding.js';
+import { expError, gamma, halfTiny, halfUnit, tanhError, tiny, u } from './rounding.js';
 import { possibleIds } from './sample-bound.js';
 
 /**
@@ -19,7 +19,7 @@ import { possibleIds } from './sample-bound.js';
  * Attention rescales what it has summed at most once per this many positions; then the sums of lanes, of simdgroups and
  * of parts of the context as they are added up.
  */
-const attentionBlock = 16;
+const attentionBlock = 8;
 const attentionLevels = 3;
 
 /** A value of the device: what it should be, and how far each element may be from that. */
@@ -34,6 +34,8 @@ export interface Approximate extends NdArray {
 /** What an op should compute, and what its elements are stored as. */
 interface Result extends NdArray {
   readonly dtype: DType;
+  /** Whether attention rounds its queries and the powers of its scores to halves. */
+  readonly halves: boolean;
 }
 
 type Bound<N extends OpName> = (
@@ -64,6 +66,12 @@ const errorsOf = ({ shape, error }: Approximate): NdArray => ({ shape, data: err
 /** Error of each element of a result from its index. */
 const eachElement = ({ data }: NdArray, error: (index: number, value: number) => number): Float64Array =>
   data.map((value, index) => error(index, value));
+
+/** Rounded to halves. */
+const inHalves = (x: Approximate): Approximate => ({
+  ...x,
+  error: x.error.map((error, i) => error + halfUnit * magnitude(x, i) + halfTiny),
+});
 
 /** A sum of `width` products x[xAt + i] · y[yAt + i], in any order. */
 function dot(
@@ -283,7 +291,8 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
       return Math.max((high ?? NaN) - (middle ?? NaN), (middle ?? NaN) - (low ?? NaN));
     });
   },
-  attention: ({ q, k, v, start }, { scale, softcap, ...sight }, result) => {
+  attention: ({ q: exactQuery, k, v, start }, { scale, softcap, ...sight }, result) => {
+    const q = result.halves ? inHalves(exactQuery) : exactQuery;
     const [tokens = 0, heads = 0, width = 0] = result.shape;
     const [keys = 0, groups = 1] = k.shape;
     // With a softcap the product is multiplied by scale / softcap, and tanh of that by the softcap.
@@ -319,6 +328,11 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
           scores.map(({ error }) => error),
           Math.ceil(seen / attentionBlock) + attentionLevels,
         );
+        // Powers as halves, the greatest of which is 1: how far each weight is off by that.
+        const halved = weights.map((weight, j) =>
+          result.halves ? halfUnit * weight * (1 + (relative[j] ?? 0)) + halfTiny * Math.max(...weights) : 0,
+        );
+        const moving = drift + halved.reduce((total, off) => total + off, 0);
         // The weighted sum: one product and seen − 1 sums; the total: seen − 1 sums; then their quotient.
         const sums = ((1 + gamma(seen)) * (1 + u)) / (1 - gamma(seen)) - 1;
         for (let i = 0; i < width; i++) {
@@ -329,11 +343,13 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
             const index = (keyAt[j] ?? 0) + i;
             const off = relative[j] ?? 0;
             // Σ pⱼ(1 + ρⱼ)vⱼ / Σ pⱼ(1 + ρⱼ) − o = Σ pⱼρⱼ(vⱼ − o) / Σ pⱼ(1 + ρⱼ)
-            moved += weight * (off * Math.abs(at(v.data, index) - mixed) + (1 + off) * at(v.error, index));
-            size += (weight * (1 + off) + tiny) * magnitude(v, index);
+            const weightOff = weight * off + (halved[j] ?? 0);
+            moved +=
+              weightOff * Math.abs(at(v.data, index) - mixed) + (weight + weightOff) * at(v.error, index);
+            size += (weight + weightOff + tiny) * magnitude(v, index);
           });
           error[query + i] =
-            drift < 1 ? (moved + sums * size) / (1 - drift) + 2 * seen * tiny * (1 + size) : Infinity;
+            moving < 1 ? (moved + sums * size) / (1 - moving) + 2 * seen * tiny * (1 + size) : Infinity;
         }
       }
     }
@@ -409,11 +425,15 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
   },
 };
 
-/** How far each element of each value of a graph may be from `values`, which the interpreter computed; `packed` by weight. */
+/**
+ * How far each element of each value of a graph may be from `values`, which the interpreter computed; `packed` by
+ * weight; `halves` where attention works with halves.
+ */
 export function errorBounds(
   graph: Graph,
   values: ReadonlyMap<Node, NdArray>,
   packed: ReadonlyMap<string, { readonly terms: Float64Array }> = new Map(),
+  halves = false,
 ): Map<Node, Approximate> {
   const found = new Map<Node, Approximate>();
   for (const node of graph.nodes) {
@@ -428,6 +448,7 @@ export function errorBounds(
     const error = boundOf(node.op, node.attrs, inputs, {
       ...value,
       dtype: isPackedName(node.type.dtype) ? 'f32' : node.type.dtype,
+      halves,
     }).map((e) => (Number.isNaN(e) ? Infinity : e));
     const terms = isOp(node, 'weight') ? packed.get(node.attrs.name)?.terms : undefined;
     found.set(node, { ...value, error, terms });

@@ -1,6 +1,10 @@
 /** Unit roundoff of f32. */
 export const u = 2 ** -24;
 
+/** The same of halves, and the greatest absolute error of one that is subnormal. */
+export const halfUnit = 2 ** -11;
+export const halfTiny = 2 ** -25;
+
 /** The greatest absolute error of an operation whose result is subnormal, flushed to zero or not. */
 export const tiny = 2 ** -126;
 

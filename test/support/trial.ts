@@ -7,6 +7,7 @@ import type { Model } from '../../src/ir/dsl.js';
 import type { Graph } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
 import type { Quantize } from '../../src/ir/policy.js';
+import { matrixSize } from '../../src/passes/flash-shape.js';
 import { insertKvCache, type CacheDType } from '../../src/passes/insert-kv-cache.js';
 import type { TargetName } from '../../src/passes/target.js';
 import { loadAddon } from '../../src/runtime/addon.js';
@@ -38,9 +39,13 @@ export interface Trial {
   readonly fuse?: boolean;
 }
 
+/** Whether attention over halves may work with halves itself: that of chunks with matrices. */
+const worksInHalves = ({ target, chunk }: Pick<Trial, 'target' | 'chunk'>): boolean =>
+  target !== 'cpu' && chunk >= matrixSize;
+
 /** What the logits of a text should be, and how far from that the device's may be; `packed` are the build's own values. */
 export function reference(
-  { graph, context, kv }: Trial,
+  { graph, context, kv, target, chunk }: Trial,
   tokens: readonly number[],
   packed: ReadonlyMap<string, PackedValues> = new Map(),
 ): Approximate {
@@ -56,7 +61,8 @@ export function reference(
     weights: (name) => packed.get(name)?.data ?? values.get(name) ?? new Float64Array(),
   });
   const logits = bound.outputs.get('logits');
-  const result = logits && errorBounds(bound, step.values, packed).get(logits);
+  const halves = kv === 'f16' && worksInHalves({ target, chunk });
+  const result = logits && errorBounds(bound, step.values, packed, halves).get(logits);
   if (!result) throw new Error('the graph has no logits');
   return result;
 }

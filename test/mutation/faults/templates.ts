@@ -6,6 +6,7 @@ const story = 'test/devices/stories260k.test.ts';
 const fused = 'test/devices/fused-kernels.test.ts';
 const rows = 'test/devices/row-kernels.test.ts';
 const parts = ['test/devices/split-attention.test.ts'];
+const flash = ['test/devices/flash-attention.test.ts'];
 const sampling = ['test/devices/sample.test.ts'];
 
 const folder = 'src/codegen/templates';
@@ -46,6 +47,20 @@ export const templateFaults: readonly Fault[] = [
     replace: 'part[{{width}}] = 0.0f;',
     what: 'parts of the context are combined without their greatest scores',
     tests: parts,
+  },
+  {
+    file: `${folder}/attention_flash.metal.hbs`,
+    find: 'begin + j >= start && begin + j < keys ?',
+    replace: 'begin + j >= start && begin + j < end ?',
+    what: 'tokens of a chunk see those after them',
+    tests: flash,
+  },
+  {
+    file: `${folder}/attention_flash.metal.hbs`,
+    find: 'mixed[i].thread_elements() *= factors.thread_elements();',
+    replace: '',
+    what: 'attention of a chunk does not rescale what it has summed so far',
+    tests: flash,
   },
   {
     file: `${folder}/attention_combine.metal.hbs`,
