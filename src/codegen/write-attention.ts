@@ -275,7 +275,7 @@ export function writeAttentionCombine(site: Site): Written {
   const parts = writeParts(site, anchorOf(kernel, 'attention_combine'));
   const { simdWidth } = target;
   // Lanes that have a part each, and threads that have an element each.
-  const shared = simdWidth > 1 && parts.count <= simdWidth && parts.width <= target.rowThreads;
+  const shared = simdWidth > 1 && parts.width <= target.rowThreads;
   const threads = shared ? ceilDiv(parts.width, simdWidth) * simdWidth : simdWidth;
   const store = writeStore(site);
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
@@ -287,7 +287,14 @@ export function writeAttentionCombine(site: Site): Written {
     name: nameOf('attention_combine', parts.count, kernelSteps(kernel), `${parts.heads}x${parts.width}`),
     doc: `Combines ${parts.count} parts of each of ${parts.heads} heads`,
     template: shared ? 'attention_combine_shared' : 'attention_combine',
-    context: { ...store, ...parts, simdWidth, threads },
+    context: {
+      ...store,
+      ...parts,
+      simdWidth,
+      threads,
+      turns: ceilDiv(parts.count, simdWidth),
+      partial: parts.count % simdWidth === 0 ? [] : [{}],
+    },
     threads,
     tiles: parts.heads,
   };
