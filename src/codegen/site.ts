@@ -50,6 +50,8 @@ export interface Written {
   readonly threads: number;
   /** Threadgroups along y; x counts tokens. */
   readonly tiles: number;
+  /** Tokens of a threadgroup, of which the text knows the first; 1 by default, called `t`. */
+  readonly tokens?: number;
 }
 
 export const ceilDiv = (a: number, b: number): number => Math.ceil(a / b);

@@ -4,6 +4,7 @@ import { isPackedName } from '../../src/ir/packed.js';
 import { visibleRows } from '../../src/ir/ops/attention.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
 import { rounded, type DType } from '../../src/ir/type.js';
+import { isHalved } from '../../src/passes/matmul.js';
 import { expError, gamma, tanhError, tiny, u } from './rounding.js';
 import { possibleIds } from './sample-bound.js';
 
@@ -408,11 +409,35 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
   },
 };
 
-/** How far each element of each value of a graph may be from `values`, which the interpreter computed; `packed` by weight. */
+/**
+ * An operand rounded to half: by 2^-11 of itself, or half the distance of the smallest halves. What devices work out of a
+ * packed matrix first takes two products and a sum in floats.
+ */
+function halved(x: Approximate): Approximate {
+  const error = x.data.map((value, i) => {
+    const before = at(x.error, i) + (x.terms ? rounding(3, at(x.terms, i)) : 0);
+    return before + (Math.abs(value) + before) * 2 ** -11 + 2 ** -25;
+  });
+  return { ...x, error };
+}
+
+/** The operands of a product as tiles of `simdgroup_half8x8` multiply them; floats, or rows that do not fit, stay as they are. */
+function tileOperands(node: Node, [x, weight, ...bias]: readonly Approximate[]): readonly Approximate[] {
+  const matrix = node.inputs[1]?.type;
+  if (!x || !weight || !matrix || !(weight.terms || isHalved(matrix.dtype)))
+    return [x, weight, ...bias].flatMap((operand) => operand ?? []);
+  return [halved(x), halved(weight), ...bias];
+}
+
+/**
+ * How far each element of each value of a graph may be from `values`, which the interpreter computed; `packed` by weight.
+ * @param tiled whether some of a build's entries multiply in tiles
+ */
 export function errorBounds(
   graph: Graph,
   values: ReadonlyMap<Node, NdArray>,
   packed: ReadonlyMap<string, { readonly terms: Float64Array }> = new Map(),
+  tiled = false,
 ): Map<Node, Approximate> {
   const found = new Map<Node, Approximate>();
   for (const node of graph.nodes) {
@@ -424,7 +449,8 @@ export function errorBounds(
       return known;
     });
     // ∞ · 0 is NaN; what follows from an unbounded error is unbounded.
-    const error = boundOf(node.op, node.attrs, inputs, {
+    const operands = tiled && isOp(node, 'linear') ? tileOperands(node, inputs) : inputs;
+    const error = boundOf(node.op, node.attrs, operands, {
       ...value,
       dtype: isPackedName(node.type.dtype) ? 'f32' : node.type.dtype,
     }).map((e) => (Number.isNaN(e) ? Infinity : e));

@@ -8,6 +8,7 @@ import type { Graph } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
 import type { Quantize } from '../../src/ir/policy.js';
 import { insertKvCache, type CacheDType } from '../../src/passes/insert-kv-cache.js';
+import { leastTokens } from '../../src/passes/matmul.js';
 import type { TargetName } from '../../src/passes/target.js';
 import { loadAddon } from '../../src/runtime/addon.js';
 import type { NativeProgram } from '../../src/runtime/native.js';
@@ -38,7 +39,7 @@ export interface Trial {
 
 /** What the logits of a text should be, and how far from that the device's may be; `packed` are the build's own values. */
 export function reference(
-  { graph, context, kv }: Trial,
+  { graph, target, chunk, context, kv }: Trial,
   tokens: readonly number[],
   packed: ReadonlyMap<string, PackedValues> = new Map(),
 ): Approximate {
@@ -54,7 +55,8 @@ export function reference(
     weights: (name) => packed.get(name)?.data ?? values.get(name) ?? new Float64Array(),
   });
   const logits = bound.outputs.get('logits');
-  const result = logits && errorBounds(bound, step.values, packed).get(logits);
+  const tiled = target !== 'cpu' && chunk >= leastTokens;
+  const result = logits && errorBounds(bound, step.values, packed, tiled).get(logits);
   if (!result) throw new Error('the graph has no logits');
   return result;
 }
