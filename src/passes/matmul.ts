@@ -68,7 +68,8 @@ export function matmulShape(kernel: Kernel, dims: DimBindings, target: Target): 
 export const resultStride = (rows: number): number => rows + 4;
 
 /** Whether rows of this length, stored like this, are multiplied in tiles. */
-const isTiled = (dtype: StoredAs, length: number): boolean => dtype !== 'i32' && length % runElements === 0;
+export const isTiled = (dtype: StoredAs, length: number): boolean =>
+  dtype !== 'i32' && length % runElements === 0;
 
 /** Whether tiles of a matrix are multiplied as halves: all but those of floats. */
 export const isHalved = (dtype: StoredAs): boolean => isPackedName(dtype) || dtype !== 'f32';

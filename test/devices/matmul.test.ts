@@ -6,7 +6,7 @@ import * as dsl from '../../src/ir/dsl.js';
 import { isPackedName, packedNames } from '../../src/ir/packed.js';
 import { buildFiles } from '../../src/runtime/plan.js';
 import { hasCuda, noteSkipped, type Run } from '../support/devices.js';
-import { dtypeOf } from '../support/random-graph.js';
+import { dtypeOf, packedPolicy } from '../support/random-graph.js';
 import { compiled, difference, type Trial } from '../support/trial.js';
 
 /**
@@ -82,3 +82,78 @@ it.each(
     3,
   );
 });
+
+/** Attention to a norm: queries and keys turn, keys and values go to caches; then the residual and a gate with a bias. */
+function block(width: number, formats: readonly [string, ...string[]], dims: number): dsl.Tensor {
+  const [heads, groups, size] = [4, 2, 16];
+  let made = 0;
+  const matrix = (rows: number, columns: number, format: string): dsl.Tensor =>
+    dsl.weight(`w${made++}.${isPackedName(format) ? `bf16.${format}` : format}.matrix`, [rows, columns]);
+  const linear = (x: dsl.Tensor, rows: number, format: string): dsl.Tensor =>
+    dsl.linear(x, matrix(rows, Number(x.type.shape[1]), format), dsl.weight(`w${made++}.f32.vector`, [rows]));
+  const x = dsl.embed(dsl.tokens(), matrix(vocabulary, width, 'f32'));
+  const h = dsl.rmsNorm(x, dsl.weight('gain.bf16.factor', [width]), { eps: 1e-5 });
+  const widths = [heads * size, groups * size, groups * size];
+  const [whole, ...others] = formats;
+  const [q, k, v] =
+    others.length > 0
+      ? widths.map((rows, i) => linear(h, rows, formats[i] ?? whole))
+      : dsl.split(linear(h, heads * size + 2 * groups * size, whole), widths);
+  if (!q || !k || !v) throw new Error('attention reads three vectors');
+  const turned = (part: dsl.Tensor, count: number): dsl.Tensor =>
+    dsl.rope(dsl.splitHeads(part, count), { theta: 100, dims });
+  const mixed = dsl.attention(turned(q, heads), turned(k, groups), dsl.splitHeads(v, groups), {
+    causal: true,
+  });
+  const back = dsl.add(x, linear(dsl.mergeHeads(mixed), width, whole));
+  const inner = dsl.mul(dsl.gelu(linear(back, 48, whole)), linear(back, 48, whole));
+  return linear(dsl.scale(inner, { by: 0.5 }), vocabulary, whole);
+}
+
+interface Block {
+  readonly name: string;
+  readonly formats: readonly [string, ...string[]];
+  readonly width: number;
+  readonly dims: number;
+  readonly chunk: number;
+  readonly tokens: number;
+  /** Calls of the function that multiplies a tile. */
+  readonly tiled: number;
+  readonly kv?: 'f16';
+}
+
+const blocks: readonly Block[] = [
+  // Each part of the matrix, the output projection, gate and up; the last product has rows of 48.
+  { name: 'parts of a matrix', formats: ['q5g32'], width: 64, dims: 16, chunk: 40, tokens: 61, tiled: 5 },
+  {
+    name: 'three formats',
+    formats: ['q4g32', 'f32', 'f16'],
+    width: 64,
+    dims: 8,
+    chunk: 96,
+    tokens: 75,
+    tiled: 5,
+    kv: 'f16',
+  },
+  { name: 'a chunk of 8', formats: ['bf16'], width: 96, dims: 16, chunk: 8, tokens: 9, tiled: 5 },
+  { name: 'rows of no whole run', formats: ['bf16'], width: 40, dims: 16, chunk: 8, tokens: 9, tiled: 1 },
+];
+
+it.each(
+  blocks.flatMap((each) =>
+    runs
+      .filter(({ target, device }) => target === 'metal' || device === 'cuda' || each.chunk > 8)
+      .map((run) => ({ ...each, ...run })),
+  ),
+)(
+  '$name, a chunk of $chunk, target $target on $device',
+  async ({ formats, width, dims, chunk, tokens, tiled, kv, target, device }) => {
+    await check(
+      trialOf(() => block(width, formats, dims), {
+        ...{ target, device, chunk, quantize: packedPolicy, tokens: texts(tokens) },
+        ...(kv && { kv }),
+      }),
+      tiled,
+    );
+  },
+);

@@ -4,7 +4,7 @@ import { isPackedName } from '../../src/ir/packed.js';
 import { visibleRows } from '../../src/ir/ops/attention.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
 import { rounded, type DType } from '../../src/ir/type.js';
-import { isHalved } from '../../src/passes/matmul.js';
+import { isHalved, isTiled } from '../../src/passes/matmul.js';
 import { expError, gamma, tanhError, tiny, u } from './rounding.js';
 import { possibleIds } from './sample-bound.js';
 
@@ -410,23 +410,25 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
 };
 
 /**
- * An operand rounded to half: by 2^-11 of itself, or half the distance of the smallest halves. What devices work out of a
- * packed matrix first takes two products and a sum in floats.
+ * An operand of a product rounded to half: by 2^-11 of itself, or half the distance of the smallest halves. What devices
+ * work out of a packed matrix first takes two products and a sum in floats. Tensor cores cut off where others round, which
+ * is twice the error in each of the `length` sums.
  */
-function halved(x: Approximate): Approximate {
+function halved(x: Approximate, length: number): Approximate {
   const error = x.data.map((value, i) => {
     const before = at(x.error, i) + (x.terms ? rounding(3, at(x.terms, i)) : 0);
-    return before + (Math.abs(value) + before) * 2 ** -11 + 2 ** -25;
+    return before + (Math.abs(value) + before) * (2 ** -11 + (length / 2) * u) + 2 ** -25;
   });
   return { ...x, error };
 }
 
-/** The operands of a product as tiles of `simdgroup_half8x8` multiply them; floats, or rows that do not fit, stay as they are. */
-function tileOperands(node: Node, [x, weight, ...bias]: readonly Approximate[]): readonly Approximate[] {
-  const matrix = node.inputs[1]?.type;
-  if (!x || !weight || !matrix || !(weight.terms || isHalved(matrix.dtype)))
-    return [x, weight, ...bias].flatMap((operand) => operand ?? []);
-  return [halved(x), halved(weight), ...bias];
+/** The operands of a product as tiles of `simdgroup_half8x8` multiply them. */
+function tileOperands(node: Node, operands: readonly Approximate[]): readonly Approximate[] {
+  const [x, weight, ...bias] = operands;
+  const [dtype, length = 0] = [node.inputs[1]?.type.dtype ?? 'f32', weight?.shape[1]];
+  const halves = weight?.terms !== undefined || isHalved(dtype);
+  if (!x || !weight || !halves || !isTiled(dtype, length)) return operands;
+  return [halved(x, length), halved(weight, length), ...bias];
 }
 
 /**
