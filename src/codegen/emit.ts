@@ -63,6 +63,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
   const indexOf = new Map<string, number>();
   const launches = new Map<Kernel, Launch>();
   const formats = new Set<PackedName>();
+  const matmul: Readonly<Record<string, unknown>>[] = [];
   for (const entry of entries) {
     const site = { entry, layout: layoutOf(entry), laneOrders: laneOrders(entry, target), target };
     for (const kernel of entry.kernels) {
@@ -80,6 +81,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
       if (index === kernels.length) {
         indexOf.set(name, index);
         texts.push(text);
+        if (written.template === 'matmul' && matmul.length === 0) matmul.push(written.context);
         kernels.push({ name, threads: written.threads, arguments: written.list.arguments });
       }
       for (const format of written.list.formats) formats.add(format);
@@ -92,13 +94,14 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
     version: packageVersion,
     kernels: texts,
     dependents: target.split ? [{}] : [],
+    matmul,
     packed:
       formats.size > 0
         ? [
             {
               formats: packedNames
                 .filter((name) => formats.has(name))
-                .map((name) => writeFormat(name, target)),
+                .map((name) => writeFormat(name, target, matmul.length > 0)),
             },
           ]
         : [],

@@ -1,7 +1,9 @@
 import type { Kernel, KernelKind } from '../passes/entry.js';
 import { ArgumentList } from './arguments.js';
+import { times } from './expression.js';
 import { ceilDiv, readsLast, fusedWords, siteOf, type Site, type Written } from './site.js';
 import { writeLinear } from './write-linear.js';
+import { writeMatmul } from './write-matmul.js';
 import { writeSplit } from './write-split.js';
 import { writeArgmax, writeLayerNorm, writeRmsNorm, writeSoftmax } from './write-rows.js';
 import { writeSample, writeSampleParts } from './write-sample.js';
@@ -23,7 +25,7 @@ export interface KernelText {
 /** The writer of each kind. */
 const writers: { readonly [K in KernelKind]: (site: Site) => Written } = {
   embed: writeEmbed,
-  linear: (site) => writeSplit(site) ?? writeLinear(site),
+  linear: (site) => writeSplit(site) ?? writeMatmul(site) ?? writeLinear(site),
   rms_norm: writeRmsNorm,
   layer_norm: writeLayerNorm,
   rope: writeRope,
@@ -46,7 +48,12 @@ export function writeKernel(
   const site = siteOf({ kernel, entry, layout, laneOrders, target, list }, kernel.outputs[0]);
   const { iteration } = site;
   const written = writers[kernel.kind](site);
-  const token = iteration.rows > 1 ? ['const uint t = group.x;', 'if (t >= step.tokens) return;'] : [];
+  const { tokens = 1 } = written;
+  const first = tokens > 1 ? 'first_token' : 't';
+  const token =
+    iteration.rows > 1
+      ? [`const uint ${first} = ${times('group.x', tokens)};`, `if (${first} >= step.tokens) return;`]
+      : [];
   const variant = [...(iteration.rows > 1 ? ['tokens'] : []), ...(readsLast(site) ? ['last'] : [])];
   return {
     template: written.template ?? kernel.kind,
@@ -59,6 +66,6 @@ export function writeKernel(
     },
     list,
     threads: written.threads,
-    grid: [ceilDiv(iteration.rows, written.tokens ?? 1), written.tiles, 1],
+    grid: [ceilDiv(iteration.rows, tokens), written.tiles, 1],
   };
 }

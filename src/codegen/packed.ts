@@ -1,7 +1,7 @@
 import { packedFormats, planesOf, type PackedFormat, type PackedName, type Plane } from '../ir/packed.js';
 import { isSplittable } from '../passes/split.js';
 import type { Target } from '../passes/target.js';
-import { sum, times } from './expression.js';
+import { floatLiteral, inParentheses, sum, times } from './expression.js';
 
 /** Metal text of the packed formats (src/ir/packed.ts): a struct for a row, and how its elements are read. */
 
@@ -86,6 +86,7 @@ function readsOf(format: PackedFormat, wide: boolean) {
 export function writeFormat(
   name: PackedName,
   { simdWidth, split }: Target,
+  tiled: boolean,
 ): Readonly<Record<string, unknown>> {
   const format: PackedFormat = packedFormats[name];
   const { bits, group, zero } = format;
@@ -143,6 +144,77 @@ export function writeFormat(
     ),
     high,
     runs: split && isSplittable(name) ? [writeRun(format)] : [],
+    tiled: tiled ? [{ name, ...writePart(format) }] : [],
+  };
+}
+
+/** What one of two threads keeps of a run in registers, and how it becomes halves. */
+function writePart(format: PackedFormat): Readonly<Record<string, unknown>> {
+  const { bits, group, scale, zero } = format;
+  const [eight, bias, blocks] = [bits === 8, hasBias(format), hasBlocks(format)];
+  const range = 2 ** bits;
+  const furtherBits = [...Array(eight ? 0 : bits - 4).keys()];
+  const scaleNames = group < 32 ? ['scale', 'upper_scale'] : ['scale'];
+  const scaleAt = (i: number): string =>
+    group < 32 ? sum('run * 2', String(i)) : group > 32 ? `run / ${group / 32}` : 'run';
+  const { type } = planeType(format, 'scales');
+  // Integers of eight bits are signed; the same with the sign bit flipped is 128 more.
+  const middle = eight ? 128 : zero;
+  // The product with a half is exact, and so is what is taken from it.
+  const exact = scale === 'half';
+  const ofBlock = (name: string, own: string): string =>
+    blocks ? `float(own.block_${name}) * float(own.${own})` : `float(own.${own})`;
+  const number = (quant: string): string => `as_type<float>(${quant} << ${23 - bits} | 0x3f800000u)`;
+  const value = (quant: string, own: string): string =>
+    exact
+      ? `metal::fma(${number(quant)}, ${own}, less)`
+      : `(${number(quant)} - ${floatLiteral(1 + middle / range)}) * ${own}${bias ? ' + bias' : ''}`;
+  const further = (from: string): string =>
+    furtherBits.map((bit) => ` | (own.high[${bit}] >> (${from}) & 1) << ${4 + bit}`).join('');
+  return {
+    range,
+    members: [
+      { type: 'uint2', name: 'quants', array: eight ? '[2]' : '' },
+      ...(furtherBits.length > 0 ? [{ type: 'uint', name: 'high', array: `[${furtherBits.length}]` }] : []),
+      ...scaleNames.map((name) => ({ type, name, array: '' })),
+      ...(bias ? [{ type: planeType(format, 'biases').type, name: 'bias', array: '' }] : []),
+      ...(blocks ? [{ type: 'half', name: 'block_scale', array: '' }] : []),
+      ...(blocks && bias ? [{ type: 'half', name: 'block_bias', array: '' }] : []),
+    ],
+    loads: [
+      eight ? '{quants[run * 4 + part], quants[run * 4 + part + 2]}' : 'quants[run * 2 + part]',
+      ...(furtherBits.length > 0
+        ? [
+            `{${furtherBits.map((bit) => `row.high[${sum(times('run', bits - 4), String(bit))}]`).join(', ')}}`,
+          ]
+        : []),
+      ...scaleNames.map((_, i) => `row.scales[${scaleAt(i)}]`),
+      ...(bias ? [`row.biases[${scaleAt(0)}]`] : []),
+      ...(blocks ? ['row.block_scales[run / 8]'] : []),
+      ...(blocks && bias ? ['row.block_biases[run / 8]'] : []),
+    ].join(', '),
+    factors: [
+      ...scaleNames.map(
+        (name) => `const float ${name} = ${floatLiteral(range)} * ${inParentheses(ofBlock('scale', name))};`,
+      ),
+      ...(exact ? [`const float less = ${floatLiteral(-(range + middle))} * float(own.scale);`] : []),
+      ...(bias
+        ? [`const float bias = ${blocks ? `-(${ofBlock('bias', 'bias')})` : ofBlock('bias', 'bias')};`]
+        : []),
+    ],
+    quants: eight
+      ? [
+          'const uint at = (i + j) % 4 * 8;',
+          'const uint low = ((i < 4 ? own.quants[0].x : own.quants[0].y) >> at & 255) ^ 128;',
+          'const uint high = ((i < 4 ? own.quants[1].x : own.quants[1].y) >> at & 255) ^ 128;',
+        ]
+      : [
+          'const uint byte = (i < 4 ? own.quants.x : own.quants.y) >> ((i + j) % 4 * 8);',
+          `const uint low = (byte & 15)${further('part * 8 + i + j')};`,
+          `const uint high = (byte >> 4 & 15)${further('part * 8 + i + j + 16')};`,
+        ],
+    lower: value('low', 'scale'),
+    upper: value('high', group < 32 ? 'upper_scale' : 'scale'),
   };
 }
 

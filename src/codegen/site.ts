@@ -52,7 +52,7 @@ export interface Written {
   readonly threads: number;
   /** Threadgroups along y. */
   readonly tiles: number;
-  /** Tokens of a threadgroup, which x counts; 1 by default. */
+  /** Tokens of a threadgroup, of which the text knows the first; 1 by default, called `t`. */
   readonly tokens?: number;
 }
 

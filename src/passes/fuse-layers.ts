@@ -7,6 +7,7 @@ import { kernelSources, layoutOf, type Layout } from './access.js';
 import { savedByRepeating } from './cost.js';
 import type { EntryPass, Kernel, KernelKind, Output } from './entry.js';
 import { levelsOf } from './levels.js';
+import { matmulShape } from './matmul.js';
 import { productShape } from './product.js';
 import { splitShape } from './split.js';
 import type { Target } from './target.js';
@@ -375,6 +376,7 @@ class Fusion {
     const prepared = { ...kernel, prologue: x, nodes: new Set([...kernel.nodes, ...views, ...maker.nodes]) };
     if (buffersOf(prepared) > mostBuffers) return 'there are not enough buffer indices to make';
     const { dims } = this.graph;
+    if (matmulShape(kernel, dims, this.target)) return 'many tiles of a chunk read';
     const split = splitShape(prepared, dims, this.target);
     if (!split && splitShape(kernel, dims, this.target))
       return 'simdgroups that keep their part of an operand in registers cannot make';

@@ -26,6 +26,8 @@ export interface Target {
   };
   /** How the products of one token are split, where that is faster than a simdgroup for every few rows. */
   readonly split?: SplitMachine;
+  /** How the products of chunks of tokens are tiled, where simdgroups multiply matrices. */
+  readonly matmul?: MatmulMachine;
   readonly attention: {
     /** Simdgroups of a threadgroup, which share its positions out among them. */
     readonly simdgroups: number;
@@ -52,6 +54,14 @@ export interface SplitMachine {
   readonly rowBytes: number;
 }
 
+/** The products that a threadgroup computes of a chunk: rows of a matrix times tokens. */
+export interface MatmulMachine {
+  readonly rows: number;
+  readonly tokens: number;
+  /** Rows of a tile that a simdgroup multiplies. */
+  readonly simdgroupRows: number;
+}
+
 /** What borders are decided by: estimates of a typical machine of the target, good to a factor of two. */
 export interface MachineCost {
   /** Time that one more dependent dispatch takes, in µs. */
@@ -74,6 +84,7 @@ export const targets = {
     tileRows: 1,
     matvec: { rows: 4, simdgroups: 2 },
     prepared: { simdgroups: 8, mostGroups: 512 },
+    matmul: { rows: 64, tokens: 32, simdgroupRows: 32 },
     attention: { simdgroups: 4, flash: { simdgroups: 8, types: ['f32', 'f16'] } },
     kv: 'f32',
     vector: 4,
@@ -94,6 +105,7 @@ export const targets = {
     // Float matrices are multiplied by shuffles there, which takes as long as scanning the cache for each token.
     attention: { simdgroups: 4, flash: { simdgroups: 8, types: ['f16'] } },
     kv: 'f32',
+    matmul: { rows: 128, tokens: 64, simdgroupRows: 32 },
     split: { cores: 132, threads: 640, rowBytes: 64 },
     vector: 4,
     block: 1024,

@@ -105,7 +105,8 @@ describe('upgc compile', () => {
       nodes: anyNumber,
       kernels: anyNumber,
       dispatchesPerLayer: 5,
-      entries: { decode: entry, prefill: entry },
+      // The norms are kernels of their own where chunks are multiplied in tiles.
+      entries: { decode: entry, prefill: { ...entry, dispatches: 37, dispatchesPerLayer: 7 } },
       kvBytes: 2 * 5 * 512 * 32 * 4,
       weightBytes: 260032 * 4,
       totalBytes: anyNumber,
@@ -116,7 +117,7 @@ describe('upgc compile', () => {
   it('prints its summary for people', async () => {
     const { stdout } = await upgc('compile', ...llama, '--target', 'metal', '--out', temporaryFolder());
     expect(stdout).toMatch(/^decode {4}28 dispatches: 5 a layer, 3 outside; 27 barriers, pool /m);
-    expect(stdout).toMatch(/^prefill {3}28 dispatches: 5 a layer, 3 outside; 27 barriers, pool /m);
+    expect(stdout).toMatch(/^prefill {3}37 dispatches: 7 a layer, 3 outside; 36 barriers, pool /m);
   });
 
   it('dumps a pass to stdout and keeps --json apart from it', async () => {

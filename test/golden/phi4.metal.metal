@@ -106,6 +106,115 @@ inline void multiply_rows(X x, thread const Row* matrix, uint lane, thread float
     for (uint r = 0; r < rows; ++r) products[r] = simd_sum(pairwise_sum<vector>(sums[r]));
 }
 
+/// Two numbers as halves; what is beyond the greatest half becomes that.
+inline uint two_halves(float a, float b) {
+    return as_type<uint>(half2(metal::clamp(float2(a, b), -65504.0f, 65504.0f)));
+}
+
+/// A matrix is multiplied 64 bytes of its rows at a time, which are 32 halves or 16 floats. This is what one of two threads
+/// takes of a row: elements 8 * part to 8 * part + 7, and of halves those 16 further on.
+struct float_part { float4 elements[2]; };
+struct half_part { uint4 elements[2]; };
+struct ushort_part { uint4 elements[2]; };
+
+inline float_part load_part(device const float* row, uint run, uint part) {
+    device const float4* own = (device const float4*)row + run * 4 + part * 2;
+    return { {own[0], own[1]} };
+}
+inline half_part load_part(device const half* row, uint run, uint part) {
+    device const uint4* own = (device const uint4*)row + run * 4 + part;
+    return { {own[0], own[2]} };
+}
+inline ushort_part load_part(device const ushort* row, uint run, uint part) {
+    device const uint4* own = (device const uint4*)row + run * 4 + part;
+    return { {own[0], own[2]} };
+}
+
+/// Stores it in a row of threadgroup memory, as it is multiplied.
+inline void store_part(thread const float_part& own, uint part, threadgroup float* row) {
+    threadgroup float4* to = (threadgroup float4*)row + part * 2;
+    to[0] = own.elements[0];
+    to[1] = own.elements[1];
+}
+inline void store_part(thread const half_part& own, uint part, threadgroup half* row) {
+    threadgroup uint4* to = (threadgroup uint4*)row + part;
+    to[0] = own.elements[0];
+    to[2] = own.elements[1];
+}
+inline uint two_halves(uint two_bfloats) {
+    return two_halves(as_type<float>(two_bfloats << 16), as_type<float>(two_bfloats & 0xffff0000u));
+}
+inline uint4 eight_halves(uint4 bfloats) {
+    return uint4(two_halves(bfloats.x), two_halves(bfloats.y), two_halves(bfloats.z), two_halves(bfloats.w));
+}
+inline void store_part(thread const ushort_part& own, uint part, threadgroup half* row) {
+    threadgroup uint4* to = (threadgroup uint4*)row + part;
+    to[0] = eight_halves(own.elements[0]);
+    to[2] = eight_halves(own.elements[1]);
+}
+
+/// 16 bytes of a vector, likewise.
+inline void store_piece(thread const float4* own, threadgroup float* to) { *(threadgroup float4*)to = own[0]; }
+inline void store_piece(thread const float4* own, threadgroup half* to) {
+    *(threadgroup uint4*)to = uint4(two_halves(own[0].x, own[0].y), two_halves(own[0].z, own[0].w),
+                                    two_halves(own[1].x, own[1].y), two_halves(own[1].z, own[1].w));
+}
+
+/// The products of 64 rows of a matrix with 32 vectors, of which each simdgroup has 32 x 16. Two threads
+/// take a row, four a vector; `x` and `starts` say where the vectors begin. What is multiplied next is loaded before the
+/// present is multiplied.
+template <uint length, typename T, typename Part, typename Row>
+inline void multiply_tile(Row row, device const float* x, thread const uint* starts, threadgroup T* tiles, uint thread_index,
+                          uint simdgroup, thread simdgroup_float8x8* sums) {
+    const uint depth = 64 / sizeof(T);
+    const uint stride = 80 / sizeof(T);
+    const uint quads = 4 / sizeof(T);
+    const uint steps = length / depth;
+    const uint part = thread_index % 2;
+    const uint piece = thread_index % 4;
+    threadgroup T* matrix = tiles;
+    threadgroup T* vectors = tiles + 64 * stride;
+    for (uint i = 0; i < 8; ++i) sums[i] = make_filled_simdgroup_matrix<float, 8>(0.0f);
+    Part own_row = load_part(row, 0, part);
+    float4 own_vectors[1][quads];
+    for (uint i = 0; i < 1; ++i)
+        for (uint q = 0; q < quads; ++q) own_vectors[i][q] = ((device const float4*)(x + starts[i]))[piece * quads + q];
+    for (uint step = 0; step < steps; ++step) {
+        const uint stage = step % 2 * 96;
+        store_part(own_row, part, matrix + (stage + thread_index / 2) * stride);
+        for (uint i = 0; i < 1; ++i)
+            store_piece(own_vectors[i], vectors + (stage + (i * 128 + thread_index) / 4) * stride + piece * 4 * quads);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (step + 1 < steps) {
+            own_row = load_part(row, step + 1, part);
+            for (uint i = 0; i < 1; ++i)
+                for (uint q = 0; q < quads; ++q)
+                    own_vectors[i][q] = ((device const float4*)(x + starts[i]))[((step + 1) * 4 + piece) * quads + q];
+        }
+        threadgroup const T* a = matrix + (stage + simdgroup % 2 * 32) * stride;
+        threadgroup const T* b = vectors + (stage + simdgroup / 2 * 16) * stride;
+        #pragma unroll
+        for (uint k = 0; k < depth; k += 8) {
+            simdgroup_matrix<T, 8, 8> left[4];
+            simdgroup_matrix<T, 8, 8> right[2];
+            for (uint i = 0; i < 4; ++i) simdgroup_load(left[i], a + i * 8 * stride + k, stride);
+            for (uint j = 0; j < 2; ++j) simdgroup_load(right[j], b + j * 8 * stride + k, stride, 0, true);
+            for (uint i = 0; i < 4; ++i)
+                for (uint j = 0; j < 2; ++j)
+                    simdgroup_multiply_accumulate(sums[i * 2 + j], left[i], right[j], sums[i * 2 + j]);
+        }
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+}
+
+/// Stores the products of a simdgroup, those of a token side by side.
+inline void store_tile(thread simdgroup_float8x8* sums, threadgroup float* products, uint simdgroup) {
+    products += simdgroup % 2 * 32;
+    for (uint i = 0; i < 4; ++i)
+        for (uint j = 0; j < 2; ++j)
+            simdgroup_store(sums[i * 2 + j], products + j * 8 * 68 + i * 8, 68, 0, true);
+}
+
 /// Where the element lies in a row of heads that comes `slot`-th when the two of every rotated pair follow each other.
 template <uint width, uint dims>
 inline uint pair_order(uint slot) {
@@ -715,7 +824,7 @@ kernel void rms_norm_bf16_5120_tokens(
     }
 }
 
-/// Each vector of x times the rows of a matrix, 5120 + 1280 + 1280 x 5120.
+/// Vectors of x times the rows of a matrix, 5120 + 1280 + 1280 x 5120, in tiles of 64 rows and 32 tokens.
 /// Result 0: then rope.
 /// Result 1: then rope; into the cache.
 /// Result 2: into the cache.
@@ -727,92 +836,124 @@ kernel void matmul_bf16_rope_cache_5120_1280_1280x5120_tokens(
     device float* y0 [[buffer(4)]],
     device float* cache1 [[buffer(5)]],
     device float* cache2 [[buffer(6)]],
+    threadgroup float* tiles [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    device const float* operand = x + t * 5120;
-    for (uint block = group.y; block < 960; block += 960) {
-        if (block < 640) {
-            const uint first = (block * 2 + simdgroup) * 4;
-            device const ushort* matrix[4];
-            for (uint r = 0; r < 4; ++r) {
-                const uint n = pair_order<128, 128>(first + r);
-                matrix[r] = weight0 + n * 5120;
-            }
-            float products[4];
-            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
-            device const float* angle = angles + (step.position + t) * 128;
-            for (uint r = 0; r < 4; r += 2) {
-                if (lane == 0) {
-                    const uint n0 = pair_order<128, 128>(first + r);
-                    const uint n1 = pair_order<128, 128>(first + r + 1);
-                    const uint i = n0 % 128;
-                    const float c = angle[i];
-                    const float s = angle[i + 64];
-                    const float a = products[r];
-                    const float b = products[r + 1];
-                    {
-                        const uint n = n0;
-                        const float v0 = a * c - b * s;
-                        y0[t * 5120 + n] = v0;
-                    }
-                    {
-                        const uint n = n1;
-                        const float v0 = b * c + a * s;
-                        y0[t * 5120 + n] = v0;
-                    }
-                }
-            }
-        } else if (block < 800) {
-            const uint first = ((block - 640) * 2 + simdgroup) * 4;
-            device const ushort* matrix[4];
-            for (uint r = 0; r < 4; ++r) {
-                const uint n = pair_order<128, 128>(first + r);
-                matrix[r] = weight0 + (n + 5120) * 5120;
-            }
-            float products[4];
-            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
-            device const float* angle = angles + (step.position + t) * 128;
-            for (uint r = 0; r < 4; r += 2) {
-                if (lane == 0) {
-                    const uint n0 = pair_order<128, 128>(first + r);
-                    const uint n1 = pair_order<128, 128>(first + r + 1);
-                    const uint i = n0 % 128;
-                    const float c = angle[i];
-                    const float s = angle[i + 64];
-                    const float a = products[r];
-                    const float b = products[r + 1];
-                    {
-                        const uint n = n0;
-                        const float v0 = a * c - b * s;
-                        cache1[(step.position + t) * 1280 + n] = v0;
-                    }
-                    {
-                        const uint n = n1;
-                        const float v0 = b * c + a * s;
-                        cache1[(step.position + t) * 1280 + n] = v0;
+    const uint first_token = group.x * 32;
+    if (first_token >= step.tokens) return;
+    uint starts[1];
+    for (uint i = 0; i < 1; ++i)
+        starts[i] = metal::min(first_token + (i * 128 + thread_index) / 4, step.tokens - 1) * 5120;
+    simdgroup_float8x8 sums[8];
+    if (group.y < 80) {
+        const uint first_row = group.y * 64;
+        device const ushort* row;
+        {
+            const uint r = thread_index / 2;
+            const uint n = pair_order<128, 128>(first_row + r);
+            row = weight0 + n * 5120;
+        }
+        multiply_tile<5120, half, ushort_part>(row, x, starts, (threadgroup half*)tiles, thread_index, simdgroup, sums);
+        for (uint turn = 0; turn < 2; ++turn) {
+            if (simdgroup / 2 == turn) store_tile(sums, tiles, simdgroup);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            for (uint i = thread_index; i < 512; i += 128) {
+                const uint t = first_token + turn * 16 + i / 32;
+                const uint first = first_row + i % 32 * 2;
+                threadgroup const float* products = tiles + i / 32 * 68 + (first - first_row);
+                device const float* angle = angles + (step.position + t) * 128;
+                for (uint r = 0; r < 2; r += 2) {
+                    if (t < step.tokens) {
+                        const uint n0 = pair_order<128, 128>(first + r);
+                        const uint n1 = pair_order<128, 128>(first + r + 1);
+                        const uint i = n0 % 128;
+                        const float c = angle[i];
+                        const float s = angle[i + 64];
+                        const float a = products[r];
+                        const float b = products[r + 1];
+                        {
+                            const uint n = n0;
+                            const float v0 = a * c - b * s;
+                            y0[t * 5120 + n] = v0;
+                        }
+                        {
+                            const uint n = n1;
+                            const float v0 = b * c + a * s;
+                            y0[t * 5120 + n] = v0;
+                        }
                     }
                 }
             }
-        } else {
-            const uint first = ((block - 800) * 2 + simdgroup) * 4;
-            device const ushort* matrix[4];
-            for (uint r = 0; r < 4; ++r) {
-                const uint n = first + r;
-                matrix[r] = weight0 + (n + 6400) * 5120;
-            }
-            float products[4];
-            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
-            for (uint r = 0; r < 4; ++r) {
-                if (lane == 0) {
-                    const uint n = first + r;
-                    const float v0 = products[r];
-                    cache2[(step.position + t) * 1280 + n] = v0;
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+        }
+    } else if (group.y < 100) {
+        const uint first_row = (group.y - 80) * 64;
+        device const ushort* row;
+        {
+            const uint r = thread_index / 2;
+            const uint n = pair_order<128, 128>(first_row + r);
+            row = weight0 + (n + 5120) * 5120;
+        }
+        multiply_tile<5120, half, ushort_part>(row, x, starts, (threadgroup half*)tiles, thread_index, simdgroup, sums);
+        for (uint turn = 0; turn < 2; ++turn) {
+            if (simdgroup / 2 == turn) store_tile(sums, tiles, simdgroup);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            for (uint i = thread_index; i < 512; i += 128) {
+                const uint t = first_token + turn * 16 + i / 32;
+                const uint first = first_row + i % 32 * 2;
+                threadgroup const float* products = tiles + i / 32 * 68 + (first - first_row);
+                device const float* angle = angles + (step.position + t) * 128;
+                for (uint r = 0; r < 2; r += 2) {
+                    if (t < step.tokens) {
+                        const uint n0 = pair_order<128, 128>(first + r);
+                        const uint n1 = pair_order<128, 128>(first + r + 1);
+                        const uint i = n0 % 128;
+                        const float c = angle[i];
+                        const float s = angle[i + 64];
+                        const float a = products[r];
+                        const float b = products[r + 1];
+                        {
+                            const uint n = n0;
+                            const float v0 = a * c - b * s;
+                            cache1[(step.position + t) * 1280 + n] = v0;
+                        }
+                        {
+                            const uint n = n1;
+                            const float v0 = b * c + a * s;
+                            cache1[(step.position + t) * 1280 + n] = v0;
+                        }
+                    }
                 }
             }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+        }
+    } else {
+        const uint first_row = (group.y - 100) * 64;
+        device const ushort* row;
+        {
+            const uint r = thread_index / 2;
+            const uint n = first_row + r;
+            row = weight0 + (n + 6400) * 5120;
+        }
+        multiply_tile<5120, half, ushort_part>(row, x, starts, (threadgroup half*)tiles, thread_index, simdgroup, sums);
+        for (uint turn = 0; turn < 2; ++turn) {
+            if (simdgroup / 2 == turn) store_tile(sums, tiles, simdgroup);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            for (uint i = thread_index; i < 1024; i += 128) {
+                const uint t = first_token + turn * 16 + i / 64;
+                const uint first = first_row + i % 64;
+                threadgroup const float* products = tiles + i / 64 * 68 + (first - first_row);
+                for (uint r = 0; r < 1; ++r) {
+                    if (t < step.tokens) {
+                        const uint n = first + r;
+                        const float v0 = products[r];
+                        cache2[(step.position + t) * 1280 + n] = v0;
+                    }
+                }
+            }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
         }
     }
 }
@@ -946,112 +1087,148 @@ kernel void attention_flash_40x10x128_tokens(
     }
 }
 
-/// Each vector of x times the rows of a matrix, 5120 x 5120; then add.
+/// Vectors of x times the rows of a matrix, 5120 x 5120, in tiles of 64 rows and 32 tokens; then add.
 kernel void matmul_bf16_add_5120x5120_tokens(
     device const float* x [[buffer(0)]],
     device const ushort* weight [[buffer(1)]],
     device const float* r2 [[buffer(2)]],
     device float* y [[buffer(3)]],
     constant Step& step [[buffer(4)]],
+    threadgroup float* tiles [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    device const float* operand = x + t * 5120;
-    for (uint block = group.y; block < 640; block += 640) {
+    const uint first_token = group.x * 32;
+    if (first_token >= step.tokens) return;
+    uint starts[1];
+    for (uint i = 0; i < 1; ++i)
+        starts[i] = metal::min(first_token + (i * 128 + thread_index) / 4, step.tokens - 1) * 5120;
+    simdgroup_float8x8 sums[8];
+    {
+        const uint first_row = group.y * 64;
+        device const ushort* row;
         {
-            const uint first = (block * 2 + simdgroup) * 4;
-            device const ushort* matrix[4];
-            for (uint r = 0; r < 4; ++r) {
-                const uint n = first + r;
-                matrix[r] = weight + n * 5120;
-            }
-            float products[4];
-            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
-            for (uint r = 0; r < 4; ++r) {
-                if (lane == 0) {
-                    const uint n = first + r;
-                    const float v0 = products[r];
-                    const float v1 = r2[t * 5120 + n] + v0;
-                    y[t * 5120 + n] = v1;
+            const uint r = thread_index / 2;
+            const uint n = first_row + r;
+            row = weight + n * 5120;
+        }
+        multiply_tile<5120, half, ushort_part>(row, x, starts, (threadgroup half*)tiles, thread_index, simdgroup, sums);
+        for (uint turn = 0; turn < 2; ++turn) {
+            if (simdgroup / 2 == turn) store_tile(sums, tiles, simdgroup);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            for (uint i = thread_index; i < 1024; i += 128) {
+                const uint t = first_token + turn * 16 + i / 64;
+                const uint first = first_row + i % 64;
+                threadgroup const float* products = tiles + i / 64 * 68 + (first - first_row);
+                for (uint r = 0; r < 1; ++r) {
+                    if (t < step.tokens) {
+                        const uint n = first + r;
+                        const float v0 = products[r];
+                        const float v1 = r2[t * 5120 + n] + v0;
+                        y[t * 5120 + n] = v1;
+                    }
                 }
             }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
         }
     }
 }
 
-/// Each vector of x times the rows of a matrix, 17920 x 5120; then silu, mul.
+/// Vectors of x times the rows of a matrix, 17920 x 5120, in tiles of 64 rows and 32 tokens; then silu, mul.
 kernel void matmul_bf16_silu_mul_17920x5120_tokens(
     device const float* x [[buffer(0)]],
     device const ushort* weight [[buffer(1)]],
     device float* y [[buffer(2)]],
     constant Step& step [[buffer(3)]],
+    threadgroup float* tiles [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    device const float* operand = x + t * 5120;
-    for (uint block = group.y; block < 2240; block += 2240) {
+    const uint first_token = group.x * 32;
+    if (first_token >= step.tokens) return;
+    uint starts[1];
+    for (uint i = 0; i < 1; ++i)
+        starts[i] = metal::min(first_token + (i * 128 + thread_index) / 4, step.tokens - 1) * 5120;
+    simdgroup_float8x8 sums[8];
+    {
+        const uint first_row = group.y * 32;
+        device const ushort* row;
         {
-            const uint first = (block * 2 + simdgroup) * 4;
-            device const ushort* matrix[8];
-            for (uint r = 0; r < 4; ++r) {
-                const uint n = first + r;
-                matrix[r] = weight + n * 5120;
-                matrix[4 + r] = weight + (n + 17920) * 5120;
-            }
-            float products[8];
-            multiply_rows<8, 4, 32, 5120>(operand, matrix, lane, products);
-            for (uint r = 0; r < 4; ++r) {
-                if (lane == 0) {
-                    const uint n = first + r;
-                    const float v0 = products[r];
-                    const float v1 = products[4 + r];
-                    const float v2 = silu(v0);
-                    const float v3 = v2 * v1;
-                    y[t * 17920 + n] = v3;
+            const uint r = thread_index / 2 % 32;
+            const uint n = first_row + r;
+            row = weight + n * 5120;
+            if (thread_index / 2 >= 32) row = weight + (n + 17920) * 5120;
+        }
+        multiply_tile<5120, half, ushort_part>(row, x, starts, (threadgroup half*)tiles, thread_index, simdgroup, sums);
+        for (uint turn = 0; turn < 2; ++turn) {
+            if (simdgroup / 2 == turn) store_tile(sums, tiles, simdgroup);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            for (uint i = thread_index; i < 512; i += 128) {
+                const uint t = first_token + turn * 16 + i / 32;
+                const uint first = first_row + i % 32;
+                threadgroup const float* products = tiles + i / 32 * 68 + (first - first_row);
+                for (uint r = 0; r < 1; ++r) {
+                    if (t < step.tokens) {
+                        const uint n = first + r;
+                        const float v0 = products[r];
+                        const float v1 = products[32 + r];
+                        const float v2 = silu(v0);
+                        const float v3 = v2 * v1;
+                        y[t * 17920 + n] = v3;
+                    }
                 }
             }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
         }
     }
 }
 
-/// Each vector of x times the rows of a matrix, 5120 x 17920; then add.
+/// Vectors of x times the rows of a matrix, 5120 x 17920, in tiles of 64 rows and 32 tokens; then add.
 kernel void matmul_bf16_add_5120x17920_tokens(
     device const float* x [[buffer(0)]],
     device const ushort* weight [[buffer(1)]],
     device const float* r2 [[buffer(2)]],
     device float* y [[buffer(3)]],
     constant Step& step [[buffer(4)]],
+    threadgroup float* tiles [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    device const float* operand = x + t * 17920;
-    for (uint block = group.y; block < 640; block += 640) {
+    const uint first_token = group.x * 32;
+    if (first_token >= step.tokens) return;
+    uint starts[1];
+    for (uint i = 0; i < 1; ++i)
+        starts[i] = metal::min(first_token + (i * 128 + thread_index) / 4, step.tokens - 1) * 17920;
+    simdgroup_float8x8 sums[8];
+    {
+        const uint first_row = group.y * 64;
+        device const ushort* row;
         {
-            const uint first = (block * 2 + simdgroup) * 4;
-            device const ushort* matrix[4];
-            for (uint r = 0; r < 4; ++r) {
-                const uint n = first + r;
-                matrix[r] = weight + n * 17920;
-            }
-            float products[4];
-            multiply_rows<4, 4, 32, 17920>(operand, matrix, lane, products);
-            for (uint r = 0; r < 4; ++r) {
-                if (lane == 0) {
-                    const uint n = first + r;
-                    const float v0 = products[r];
-                    const float v1 = r2[t * 5120 + n] + v0;
-                    y[t * 5120 + n] = v1;
+            const uint r = thread_index / 2;
+            const uint n = first_row + r;
+            row = weight + n * 17920;
+        }
+        multiply_tile<17920, half, ushort_part>(row, x, starts, (threadgroup half*)tiles, thread_index, simdgroup, sums);
+        for (uint turn = 0; turn < 2; ++turn) {
+            if (simdgroup / 2 == turn) store_tile(sums, tiles, simdgroup);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            for (uint i = thread_index; i < 1024; i += 128) {
+                const uint t = first_token + turn * 16 + i / 64;
+                const uint first = first_row + i % 64;
+                threadgroup const float* products = tiles + i / 64 * 68 + (first - first_row);
+                for (uint r = 0; r < 1; ++r) {
+                    if (t < step.tokens) {
+                        const uint n = first + r;
+                        const float v0 = products[r];
+                        const float v1 = r2[t * 5120 + n] + v0;
+                        y[t * 5120 + n] = v1;
+                    }
                 }
             }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
         }
     }
 }
@@ -1090,36 +1267,48 @@ kernel void matvec_bf16_add_5120x5120_last(
     }
 }
 
-/// Each vector of x times the rows of a matrix, 100352 x 5120.
+/// Vectors of x times the rows of a matrix, 100352 x 5120, in tiles of 64 rows and 32 tokens.
 kernel void matmul_bf16_100352x5120_tokens(
     device const float* x [[buffer(0)]],
     device const ushort* weight [[buffer(1)]],
     device float* y [[buffer(2)]],
     constant Step& step [[buffer(3)]],
+    threadgroup float* tiles [[threadgroup(0)]],
     uint3 group [[threadgroup_position_in_grid]],
-    uint lane [[thread_index_in_simdgroup]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]
 ) {
-    const uint t = group.x;
-    if (t >= step.tokens) return;
-    device const float* operand = x + t * 5120;
-    for (uint block = group.y; block < 12544; block += 12544) {
+    const uint first_token = group.x * 32;
+    if (first_token >= step.tokens) return;
+    uint starts[1];
+    for (uint i = 0; i < 1; ++i)
+        starts[i] = metal::min(first_token + (i * 128 + thread_index) / 4, step.tokens - 1) * 5120;
+    simdgroup_float8x8 sums[8];
+    {
+        const uint first_row = group.y * 64;
+        device const ushort* row;
         {
-            const uint first = (block * 2 + simdgroup) * 4;
-            device const ushort* matrix[4];
-            for (uint r = 0; r < 4; ++r) {
-                const uint n = first + r;
-                matrix[r] = weight + n * 5120;
-            }
-            float products[4];
-            multiply_rows<4, 4, 32, 5120>(operand, matrix, lane, products);
-            for (uint r = 0; r < 4; ++r) {
-                if (lane == 0) {
-                    const uint n = first + r;
-                    const float v0 = products[r];
-                    y[t * 100352 + n] = v0;
+            const uint r = thread_index / 2;
+            const uint n = first_row + r;
+            row = weight + n * 5120;
+        }
+        multiply_tile<5120, half, ushort_part>(row, x, starts, (threadgroup half*)tiles, thread_index, simdgroup, sums);
+        for (uint turn = 0; turn < 2; ++turn) {
+            if (simdgroup / 2 == turn) store_tile(sums, tiles, simdgroup);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            for (uint i = thread_index; i < 1024; i += 128) {
+                const uint t = first_token + turn * 16 + i / 64;
+                const uint first = first_row + i % 64;
+                threadgroup const float* products = tiles + i / 64 * 68 + (first - first_row);
+                for (uint r = 0; r < 1; ++r) {
+                    if (t < step.tokens) {
+                        const uint n = first + r;
+                        const float v0 = products[r];
+                        y[t * 100352 + n] = v0;
+                    }
                 }
             }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
         }
     }
 }

@@ -408,7 +408,7 @@ describe('norms', () => {
             graphOf(() => project(norm(embedded(width)), 'w', 4)),
             'score',
             [fuseLayers],
-            { context: 64, chunk: 8, target },
+            { context: 64, chunk: 4, target },
           ),
         );
       const most = (target.threadgroupBytes - 32 * 4) / 4;
@@ -417,20 +417,25 @@ describe('norms', () => {
     },
   );
 
-  it('stay when every threadgroup repeating them costs more than a dispatch', () => {
+  describe.each([
+    [
+      'every threadgroup repeating them costs more than a dispatch',
+      5128,
+      'each of 240 threadgroups making its own costs more than a dispatch for',
+    ],
+    ['products are made in tiles', 5120, 'many tiles of a chunk read'],
+  ])('stay when %s', (_, width, reason) => {
     const step = (name: 'decode' | 'score'): string[] =>
       kept(
         entryOf(
-          graphOf(() => project(norm(embedded(5120)), 'qkv', 7680)),
+          graphOf(() => project(norm(embedded(width)), 'qkv', 7680)),
           name,
           [fuseLayers],
           { context: 64, chunk: 64, target: targets.metal },
         ),
       );
-    expect(step('decode')).toEqual([]);
-    expect(step('score')).toEqual([
-      'rms_norm: each of 240 threadgroups making its own costs more than a dispatch for %rms_norm',
-    ]);
+    it('in a chunk', () => expect(step('score')).toEqual([`rms_norm: ${reason} %rms_norm`]));
+    it('but not in a single token', () => expect(step('decode')).toEqual([]));
   });
 });
 

@@ -105,7 +105,7 @@ export async function* attentionSteps(
     const values = new Map<Node, NdArray>([[node, evaluateNode(node, arrays, {})]]);
     arrays.forEach((value, i) => values.set(inputs[i] ?? node, value));
     const made = makeGraph({ name: 'g', outputs: new Map([['y', node]]), updates: new Map(), dims: {} });
-    const expected = errorBounds(made, values, new Map(), rounded).get(node);
+    const expected = errorBounds(made, values, new Map(), { halves: rounded }).get(node);
     if (!expected) throw new Error('there is no bound');
     return expected;
   };

@@ -4,6 +4,7 @@ import { isPackedName } from '../../src/ir/packed.js';
 import { visibleRows } from '../../src/ir/ops/attention.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
 import { rounded, type DType } from '../../src/ir/type.js';
+import { isHalved, isTiled } from '../../src/passes/matmul.js';
 import { expError, gamma, halfTiny, halfUnit, tanhError, tiny, u } from './rounding.js';
 import { possibleIds } from './sample-bound.js';
 
@@ -426,14 +427,36 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
 };
 
 /**
+ * An operand of a product rounded to half: by 2^-11 of itself, or half the distance of the smallest halves. What devices
+ * work out of a packed matrix first takes two products and a sum in floats. Tensor cores cut off where others round, which
+ * is twice the error in each of the `length` sums.
+ */
+function halved(x: Approximate, length: number): Approximate {
+  const error = x.data.map((value, i) => {
+    const before = at(x.error, i) + (x.terms ? rounding(3, at(x.terms, i)) : 0);
+    return before + (Math.abs(value) + before) * (2 ** -11 + (length / 2) * u) + 2 ** -25;
+  });
+  return { ...x, error };
+}
+
+/** The operands of a product as tiles of `simdgroup_half8x8` multiply them. */
+function tileOperands(node: Node, operands: readonly Approximate[]): readonly Approximate[] {
+  const [x, weight, ...bias] = operands;
+  const [dtype, length = 0] = [node.inputs[1]?.type.dtype ?? 'f32', weight?.shape[1]];
+  const halves = weight?.terms !== undefined || isHalved(dtype);
+  if (!x || !weight || !halves || !isTiled(dtype, length)) return operands;
+  return [halved(x, length), halved(weight, length), ...bias];
+}
+
+/**
  * How far each element of each value of a graph may be from `values`, which the interpreter computed; `packed` by
- * weight; `halves` where attention works with halves.
+ * weight; `halves` where attention works with halves, `tiled` where some of a build's entries multiply in tiles.
  */
 export function errorBounds(
   graph: Graph,
   values: ReadonlyMap<Node, NdArray>,
   packed: ReadonlyMap<string, { readonly terms: Float64Array }> = new Map(),
-  halves = false,
+  { halves = false, tiled = false }: { readonly halves?: boolean; readonly tiled?: boolean } = {},
 ): Map<Node, Approximate> {
   const found = new Map<Node, Approximate>();
   for (const node of graph.nodes) {
@@ -445,7 +468,8 @@ export function errorBounds(
       return known;
     });
     // ∞ · 0 is NaN; what follows from an unbounded error is unbounded.
-    const error = boundOf(node.op, node.attrs, inputs, {
+    const operands = tiled && isOp(node, 'linear') ? tileOperands(node, inputs) : inputs;
+    const error = boundOf(node.op, node.attrs, operands, {
       ...value,
       dtype: isPackedName(node.type.dtype) ? 'f32' : node.type.dtype,
       halves,

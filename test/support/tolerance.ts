@@ -19,3 +19,12 @@ export function logitTolerance(model: {
   const largest = logits.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
   return 2 * terms * unitRoundoff * largest;
 }
+
+/**
+ * How much further logits may be from float64 where chunks are multiplied in half: of every product on the way to a logit
+ * (four a layer, and the last) both operands are rounded, each by at most 2^-11 of itself. Independent roundings add up as
+ * the root of their number (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, 2019).
+ */
+export function halfTolerance(layers: number, largestLogit: number): number {
+  return Math.sqrt(2 * (4 * layers + 1)) * 2 ** -11 * largestLogit;
+}

@@ -9,6 +9,7 @@ import { interpret } from '../../src/ir/interpret.js';
 import type { Quantize } from '../../src/ir/policy.js';
 import { matrixSize } from '../../src/passes/flash-shape.js';
 import { insertKvCache, type CacheDType } from '../../src/passes/insert-kv-cache.js';
+import { leastTokens } from '../../src/passes/matmul.js';
 import type { TargetName } from '../../src/passes/target.js';
 import { loadAddon } from '../../src/runtime/addon.js';
 import type { NativeProgram } from '../../src/runtime/native.js';
@@ -45,7 +46,7 @@ const worksInHalves = ({ target, chunk }: Pick<Trial, 'target' | 'chunk'>): bool
 
 /** What the logits of a text should be, and how far from that the device's may be; `packed` are the build's own values. */
 export function reference(
-  { graph, context, kv, target, chunk }: Trial,
+  { graph, target, chunk, context, kv }: Trial,
   tokens: readonly number[],
   packed: ReadonlyMap<string, PackedValues> = new Map(),
 ): Approximate {
@@ -62,7 +63,8 @@ export function reference(
   });
   const logits = bound.outputs.get('logits');
   const halves = kv === 'f16' && worksInHalves({ target, chunk });
-  const result = logits && errorBounds(bound, step.values, packed, halves).get(logits);
+  const tiled = target !== 'cpu' && chunk >= leastTokens;
+  const result = logits && errorBounds(bound, step.values, packed, { halves, tiled }).get(logits);
   if (!result) throw new Error('the graph has no logits');
   return result;
 }

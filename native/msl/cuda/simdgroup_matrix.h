@@ -1,6 +1,7 @@
 // <metal_simdgroup_matrix>: 8x8 matrices that a warp holds together, two elements in each lane, in the layout of the
 // tensor cores' accumulators: lane 4 r + c has row r, columns 2 c and 2 c + 1. So `thread_elements()` has other elements
-// than on Apple's GPUs, and serves for what is done to every element alike.
+// than on Apple's GPUs, and serves for what is done to every element alike. A matrix of 16-bit elements that was loaded
+// transposed is held transposed, for that is how tensor cores want the second factor of a product.
 #pragma once
 
 #include "simdgroup.h"
@@ -14,21 +15,25 @@ UPGC_INLINE unsigned element_pair(const T* elements) {
          unsigned(__builtin_bit_cast(unsigned short, elements[1])) << 16;
 }
 
-/// c += a b of 16-bit matrices. The instruction multiplies 16 rows of a; the lower 8 are zero here. It wants b by
-/// columns, which is b transposed.
+/// The register of the transposed matrix.
+UPGC_INLINE unsigned transposed_pair(unsigned pair) {
+  unsigned transposed;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(pair));
+  return transposed;
+}
+
+/// c += a b of 16-bit matrices, b by its columns. The instruction multiplies 16 rows of a; the lower 8 are zero here, and
+/// what becomes of those of c is nobody's concern.
 template <bool is_half>
-UPGC_INLINE void tensor_multiply_accumulate(unsigned a, unsigned b, float* c) {
-  unsigned columns;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(columns) : "r"(b));
-  float unused[2];
+UPGC_INLINE void tensor_multiply_accumulate(unsigned a, unsigned b, float* c, float* lower_c) {
   if constexpr (is_half)
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %8, %9, %10};"
-        : "=f"(c[0]), "=f"(c[1]), "=f"(unused[0]), "=f"(unused[1])
-        : "r"(a), "r"(0), "r"(columns), "f"(c[0]), "f"(c[1]), "f"(0.0f), "f"(0.0f));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(lower_c[0]), "+f"(lower_c[1])
+        : "r"(a), "r"(0), "r"(b));
   else
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %8, %9, %10};"
-        : "=f"(c[0]), "=f"(c[1]), "=f"(unused[0]), "=f"(unused[1])
-        : "r"(a), "r"(0), "r"(columns), "f"(c[0]), "f"(c[1]), "f"(0.0f), "f"(0.0f));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(lower_c[0]), "+f"(lower_c[1])
+        : "r"(a), "r"(0), "r"(b));
 }
 
 /// The same of float matrices, which tensor cores would round: by shuffles, summed as on the CPU device.
@@ -55,14 +60,37 @@ struct simdgroup_matrix {
     for (unsigned i = 0; i < 2; i++) elements[i] = row() == column() + i ? diagonal : T(0);
   }
 
-  UPGC_INLINE vec<T, 2>& thread_elements() { return reinterpret_cast<vec<T, 2>&>(elements); }
-  UPGC_INLINE const vec<T, 2>& thread_elements() const { return reinterpret_cast<const vec<T, 2>&>(elements); }
+  UPGC_INLINE vec<T, 2>& thread_elements() {
+    straighten();
+    return reinterpret_cast<vec<T, 2>&>(elements);
+  }
+  UPGC_INLINE const vec<T, 2>& thread_elements() const {
+    return const_cast<simdgroup_matrix*>(this)->thread_elements();
+  }
+
+  /// Two 16-bit elements in a register of the tensor cores, of the matrix or of the transposed one.
+  UPGC_INLINE unsigned pair(bool of_transposed) const {
+    const unsigned held = upgc::element_pair(elements);
+    return transposed == of_transposed ? held : upgc::transposed_pair(held);
+  }
+  /// Holds the matrix as it is.
+  UPGC_INLINE void straighten() {
+    if constexpr (sizeof(T) == 2) set_pair(pair(false), false);
+  }
+  UPGC_INLINE void set_pair(unsigned pair, bool of_transposed) {
+    for (unsigned i = 0; i < 2; i++) elements[i] = __builtin_bit_cast(T, (unsigned short)(pair >> 16 * i));
+    transposed = of_transposed;
+  }
 
   /// Row of both elements of this lane, and column of the first.
   static UPGC_INLINE unsigned row() { return upgc::lane_index() / 4; }
   static UPGC_INLINE unsigned column() { return upgc::lane_index() % 4 * 2; }
 
   alignas(vec<T, 2>) T elements[2];
+  /// Whether these are of the transposed matrix.
+  bool transposed = false;
+  /// Of an accumulator, what the tensor cores make of 8 more rows.
+  float lower[2];
 };
 
 using simdgroup_float8x8 = simdgroup_matrix<float, 8, 8>;
@@ -73,6 +101,7 @@ template <class T, int Columns, int Rows = Columns>
 UPGC_INLINE simdgroup_matrix<T, Columns, Rows> make_filled_simdgroup_matrix(type_identity_t<T> value) {
   simdgroup_matrix<T, Columns, Rows> result;
   result.elements[0] = result.elements[1] = value;
+  result.lower[0] = result.lower[1] = 0.0f;
   return result;
 }
 
@@ -89,6 +118,15 @@ template <class T>
 UPGC_INLINE void simdgroup_load(simdgroup_matrix<T, 8, 8>& to, const volatile type_identity_t<T>* from,
                                 ulong elements_per_row = 8, ulong2 matrix_origin = 0, bool transpose_matrix = false) {
   const T* const memory = const_cast<const T*>(from);
+  using Matrix = simdgroup_matrix<T, 8, 8>;
+  if constexpr (sizeof(T) == 2) {
+    const T* const own = memory + detail::element_offset<Matrix>(0, elements_per_row, matrix_origin, false);
+    // One load where the compiler sees that rows start at multiples of four bytes. It knows where threadgroup memory starts
+    // only in that memory's own addresses; those of other memory keep their lowest bits in them.
+    if ((__cvta_generic_to_shared(memory) & 3) == 0 && elements_per_row % 2 == 0 && matrix_origin.x % 2 == 0) to.set_pair(*(const unsigned*)own, transpose_matrix);
+    else to.set_pair(upgc::element_pair(own), transpose_matrix);
+    return;
+  }
   for (unsigned i = 0; i < 2; i++)
     to.elements[i] = memory[detail::element_offset<simdgroup_matrix<T, 8, 8>>(i, elements_per_row, matrix_origin,
                                                                               transpose_matrix)];
@@ -97,6 +135,7 @@ template <class T>
 UPGC_INLINE void simdgroup_store(simdgroup_matrix<T, 8, 8> from, volatile type_identity_t<T>* to,
                                  ulong elements_per_row = 8, ulong2 matrix_origin = 0, bool transpose_matrix = false) {
   T* const memory = const_cast<T*>(to);
+  from.straighten();
   for (unsigned i = 0; i < 2; i++)
     memory[detail::element_offset<simdgroup_matrix<T, 8, 8>>(i, elements_per_row, matrix_origin, transpose_matrix)] =
         from.elements[i];
@@ -106,15 +145,20 @@ UPGC_INLINE void simdgroup_store(simdgroup_matrix<T, 8, 8> from, volatile type_i
 template <class D, class A, class B, class C>
 UPGC_INLINE void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d, simdgroup_matrix<A, 8, 8> a,
                                                simdgroup_matrix<B, 8, 8> b, simdgroup_matrix<C, 8, 8> c) {
+  c.straighten();
   float sum[2] = {float(c.elements[0]), float(c.elements[1])};
+  float lower[2] = {c.lower[0], c.lower[1]};
   if constexpr (is_same_v<A, B> && !is_same_v<A, float>) {
-    upgc::tensor_multiply_accumulate<is_same_v<A, half>>(upgc::element_pair(a.elements), upgc::element_pair(b.elements),
-                                                        sum);
+    upgc::tensor_multiply_accumulate<is_same_v<A, half>>(a.pair(false), b.pair(true), sum, lower);
   } else {
+    a.straighten();
+    b.straighten();
     const float left[2] = {float(a.elements[0]), float(a.elements[1])};
     const float right[2] = {float(b.elements[0]), float(b.elements[1])};
     upgc::float_multiply_accumulate(left, right, sum);
   }
+  for (unsigned i = 0; i < 2; i++) d.lower[i] = lower[i];
+  d.transposed = false;
   for (unsigned i = 0; i < 2; i++) d.elements[i] = D(sum[i]);
 }
 template <class D, class A, class B>

@@ -25,6 +25,16 @@ UPGC_INLINE constexpr T to_lane(T value) { return value; }
 template <class T, class Scalar>
 constexpr bool also_from = __is_class(T) && (is_integral_v<Scalar> || is_same_v<Scalar, float>);
 
+/// Two components at once: halves have an instruction for that.
+template <class T, class U>
+UPGC_INLINE constexpr void set_pair(T*, U, U) {}
+UPGC_INLINE void set_pair(half* to, float x, float y) {
+  unsigned pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(y), "f"(x));
+  to[0] = __builtin_bit_cast(half, (unsigned short)pair);
+  to[1] = __builtin_bit_cast(half, (unsigned short)(pair >> 16));
+}
+
 /// How many components an argument of a constructor of vec<T, ...> stands for.
 template <class T, class Part>
 constexpr int component_count = __is_constructible(T, Part) ? 1 : -100;
@@ -134,7 +144,10 @@ struct Swizzle {
   UPGC_INLINE constexpr vec(Scalar all) : vec(T(all)) {}                                                    \
   template <class U>                                                                                        \
   UPGC_INLINE constexpr explicit vec(vec<U, N> other) : lanes{} {                                           \
-    for (int i = 0; i < N; i++) lanes[i] = T(other.lanes[i]);                                               \
+    if (N != 3 && is_same_v<T, half> && is_same_v<U, float> && !__builtin_is_constant_evaluated())          \
+      for (int i = 0; i < N; i += 2) detail::set_pair(&lanes[i], other.lanes[i], other.lanes[i + 1]);       \
+    else                                                                                                    \
+      for (int i = 0; i < N; i++) lanes[i] = T(other.lanes[i]);                                             \
   }                                                                                                         \
   /* From scalars and shorter vectors; all scalars are below. */                                            \
   template <class A, class B, class... Rest,                                                                \

@@ -24,6 +24,9 @@ double sin(double), cos(double);
 
 int __popcll(unsigned long long), __clzll(long long), __ffsll(long long), __popc(unsigned), __ffs(int);
 unsigned long long __brevll(unsigned long long);
+inline decltype(sizeof(0)) __cvta_generic_to_shared(const void* p) {
+  return (decltype(sizeof(0)))(const __attribute__((address_space(3))) void*)p;
+}
 unsigned __fns(unsigned, unsigned, int), __activemask(), __ballot_sync(unsigned, int);
 unsigned __shfl_sync(unsigned, unsigned, int), __shfl_xor_sync(unsigned, unsigned, int);
 void __syncwarp(unsigned), __threadfence(), __threadfence_block();
