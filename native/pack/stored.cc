@@ -184,6 +184,8 @@ const Stored types[] = {
 
 }  // namespace
 
+const Stored indices{"U16", 1, 2, nullptr, nullptr, nullptr};
+
 const Stored* find_stored(const std::string& name) {
   for (const Stored& type : types)
     if (name == type.name) return &type;

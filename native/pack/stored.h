@@ -21,6 +21,9 @@ struct Stored {
   void (*repack)(const uint8_t* from, uint64_t blocks, RowCodes& to);
 };
 
+/// 16-bit integers, which no source has.
+extern const Stored indices;
+
 /// Null when there is none of that name.
 const Stored* find_stored(const std::string& name);
 

@@ -62,6 +62,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
   const indexOf = new Map<string, number>();
   const launches = new Map<Kernel, Launch>();
   const formats = new Set<PackedName>();
+  let sparse = false;
   for (const entry of entries) {
     const layout = layoutOf(entry);
     for (const kernel of entry.kernels) {
@@ -82,6 +83,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
         kernels.push({ name, threads: written.threads, arguments: written.list.arguments });
       }
       for (const format of written.list.formats) formats.add(format);
+      sparse ||= written.list.sparse;
       launches.set(kernel, { kernel: index, grid: written.grid, operands: written.list.operands });
     }
   }
@@ -101,6 +103,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
             },
           ]
         : [],
+    sparse: sparse ? [{ wide: target.simdWidth > 1 ? [{}] : [], packed: formats.size > 0 ? [{}] : [] }] : [],
     ulp: floatLiteral(2 ** -23),
     lanes: target.simdWidth > 1 ? [{}] : [],
     loopHints:

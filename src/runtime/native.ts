@@ -244,7 +244,7 @@ export interface NativePackWeight {
   readonly rows: number;
   readonly columns: number;
   readonly source: NativePackSource;
-  /** `f32`, `f16`, `bf16` or a format of src/ir/packed.ts. */
+  /** `f32`, `f16`, `bf16`, a format of src/ir/packed.ts, or `u16` for indices of a pruned matrix. */
   readonly format: string;
   /** 1 but for packed formats: a power of two up to 64. */
   readonly tileRows: number;
@@ -252,8 +252,19 @@ export interface NativePackWeight {
   readonly offsets: readonly number[];
   /** How integers are chosen where there is a choice: for the extremes of a group, or for the least squared error. */
   readonly method: 'nearest' | 'search';
-  /** How much the square of an error counts in each column; by default all alike. */
+  /** How much the square of an error counts in each column of the source; by default all alike. */
   readonly importance?: Float32Array;
+  /**
+   * When this is a part of what is left of the source [rows, columns]: in every `blockRows` rows, the blocks of
+   * `blockColumns` columns whose squares add up to most. With `indices` which blocks those are, else their values.
+   */
+  readonly pruning?: {
+    readonly rows: number;
+    readonly columns: number;
+    readonly blockRows: number;
+    readonly blockColumns: number;
+    readonly indices: boolean;
+  };
 }
 
 export interface PackSpec {
