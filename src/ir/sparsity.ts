@@ -16,7 +16,7 @@ export const blocks = {
 export type BlockName = keyof typeof blocks;
 const blockNames = Object.keys(blocks) as [BlockName, ...BlockName[]];
 
-const ruleSchema = z.union([
+const ruleSchema = z.discriminatedUnion('method', [
   chosenSchema
     .extend({
       method: z.literal('magnitude'),

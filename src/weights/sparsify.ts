@@ -101,23 +101,19 @@ function checkUsed(policy: SparsityPolicy, matrices: readonly Node<'weight'>[], 
   for (const { match, role } of policy) {
     const fits = matrices.some((node) => ruleFor([{ match, role }], node.attrs.name, roles.of(node)));
     if (fits) continue;
-    const near =
-      match === undefined
-        ? undefined
-        : nearest(
-            match,
-            matrices.map(({ attrs }) => attrs.name),
-          );
-    throw new UserError(
-      `cannot sparsify: no matrix of a product is ${[match === undefined ? '' : `called '${match}'`, role === undefined ? '' : `the ${role}`].filter(Boolean).join(' and ')}`,
-      {
-        notes: [
-          ...(near === undefined ? [] : [`did you mean '${near}'?`]),
-          ...(match === undefined || match.includes('*')
-            ? []
-            : [`'*${match}*' is any name with ${match} in it`]),
-        ],
-      },
-    );
+    const names = matrices.map(({ attrs }) => attrs.name);
+    const near = match === undefined ? undefined : nearest(match, names);
+    const wanted = [
+      ...(match === undefined ? [] : [`is called '${match}'`]),
+      ...(role === undefined ? [] : [`has the role ${role}`]),
+    ].join(' and ');
+    throw new UserError(`cannot sparsify: no matrix of a product ${wanted}`, {
+      notes: [
+        near === undefined ? `one is called '${names[0] ?? ''}'` : `did you mean '${near}'?`,
+        ...(match === undefined || match.includes('*')
+          ? []
+          : [`'*${match}*' is any name with ${match} in it`]),
+      ],
+    });
   }
 }
