@@ -157,6 +157,11 @@ function sourceOf(
   if (!isOp(node, 'weight')) return { compute: () => computedLeaf(node, { C: context }) };
   const { transposed = false } = node.attrs;
   const name = sourceName(node.attrs);
+  if ('randomSeed' in weights && node.type.dtype === 'u16' && !node.attrs.pruned)
+    throw new UserError(`weight '${name}' is of u16, and random weights are real numbers`, {
+      span: node.origin.span,
+      notes: ['compile with a checkpoint, or let --sparsify make sparse matrices of dense ones'],
+    });
   if ('randomSeed' in weights) return { random: randomLike(name, shape, weights.randomSeed) };
   const tensor = weights.tensors.get(name);
   if (!tensor) throw new CompilerBug(`weight ${name} is not in the checkpoint`);

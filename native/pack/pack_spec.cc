@@ -35,6 +35,15 @@ void check_file_source(const Weight& weight, const FileSource& source, size_t fi
   if (source.transposed) refuse(weight, "rows of heads cannot be transposed");
 }
 
+/// Integers come from integers, or from pruning.
+void check_indices(const Weight& weight) {
+  const auto* file = std::get_if<FileSource>(&weight.source);
+  const auto* given = std::get_if<BytesSource>(&weight.source);
+  const Stored* type = file != nullptr ? file->type : given != nullptr ? given->type : nullptr;
+  const bool wanted = weight.plain == &indices && !weight.pruning;
+  if (wanted != (type == &indices)) refuse(weight, "only integers can be stored as u16, and as nothing else");
+}
+
 void check_pruning(const Weight& weight, const Pruning& pruning) {
   const auto& [rows, columns, block_rows, block_columns, indices] = pruning;
   if (block_rows == 0 || block_rows > 64 || block_columns == 0 || block_columns > 64)
@@ -64,8 +73,8 @@ void check_weight(const Weight& weight, const PackSpec& spec) {
   } else if (weight.tile_rows != 1) {
     refuse(weight, "plain rows are not interleaved");
   }
+  check_indices(weight);
   if (weight.pruning) check_pruning(weight, *weight.pruning);
-  else if (weight.plain == &indices) refuse(weight, "it is no part of a pruned matrix");
   if (const auto* file = std::get_if<FileSource>(&weight.source)) check_file_source(weight, *file, spec.files.size());
   if (const auto* given = std::get_if<BytesSource>(&weight.source))
     if (given->data.size() != weight.rows * weight.columns * given->type->bytes)

@@ -225,7 +225,7 @@ export type NativePackSource =
       /** Index into `PackSpec.files`. */
       readonly file: number;
       readonly offset: number;
-      /** `F32`, `F16`, `BF16` or a type of GGML's blocks, `Q4_0` to `Q6_K`; row-major. */
+      /** `F32`, `F16`, `BF16`, a type of GGML's blocks, `Q4_0` to `Q6_K`, or of indices `U16`; row-major. */
       readonly dtype: string;
       /** Rows of a head whose halves the file interleaves; by default rows are in order. */
       readonly headRows?: number;

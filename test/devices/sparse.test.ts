@@ -1,16 +1,21 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkMetal } from 'upgc/metal-cpu';
+import { compile, compileGraph } from '../../src/compiler.js';
 import * as dsl from '../../src/ir/dsl.js';
+import { interpret } from '../../src/ir/interpret.js';
 import type { BlockName, Sparsify } from '../../src/ir/sparsity.js';
 import { blocks } from '../../src/ir/sparsity.js';
 import type { StoredAs } from '../../src/ir/type.js';
-import type { TargetName } from '../../src/passes/target.js';
+import { targets, type TargetName } from '../../src/passes/target.js';
 import { buildFiles, readPlan } from '../../src/runtime/plan.js';
 import { Session } from '../../src/runtime/session.js';
+import { compare, errorBounds } from '../support/error-bound.js';
 import { dtypeOf, weightValues } from '../support/random-graph.js';
+import { f32, writeSafetensors } from '../support/safetensors.js';
 import { pruned, storedMatrices } from '../support/sparse.js';
+import { temporaryFolder } from '../support/temporary.js';
 import { compiled, difference, type Trial } from '../support/trial.js';
 
 /** Sparse matrices on the CPU device, as every target reads them, against the interpreter on their dense twins. */
@@ -191,6 +196,78 @@ describe('target cuda', () => {
       });
     };
     expect(await kernels('cuda')).toEqual(await kernels('metal'));
+  });
+});
+
+describe('sparseLinear', () => {
+  const [vocabularySize, length, rowCount] = [16, 96, 16];
+  const body = (): dsl.Tensor => {
+    const x = dsl.embed(dsl.tokens(), dsl.weight('table', [vocabularySize, length]));
+    const columns = dsl.weight('columns', [rowCount, 32], { dtype: 'u16' });
+    const bias = dsl.weight('bias', [rowCount]);
+    return dsl.sparseLinear(x, dsl.weight('values', [rowCount, 32]), columns, bias);
+  };
+  const model = dsl.model({ name: 'own', config: dsl.z.looseObject({}), context: () => 8 }, body);
+
+  it.each(['cpu', 'metal'] as const)('reads a sparse matrix of the checkpoint, target %s', async (target) => {
+    const dir = temporaryFolder();
+    const [checkpoint, out] = [path.join(dir, 'checkpoint'), path.join(dir, 'build')];
+    const values = (count: number, of: (i: number) => number) =>
+      Array.from({ length: count }, (_, i) => of(i));
+    const weights = {
+      table: values(vocabularySize * length, (i) => Math.fround(Math.sin(i))),
+      // An empty row among them.
+      values: values(rowCount * 32, (i) => (i < 32 ? 0 : Math.fround(Math.cos(7 * i)))),
+      bias: values(rowCount, (i) => i / 8),
+      columns: values(rowCount * 32, (i) => (i * 29 + (i >> 5)) % length),
+    };
+    mkdirSync(checkpoint);
+    writeFileSync(path.join(checkpoint, 'config.json'), '{}');
+    writeSafetensors(path.join(checkpoint, 'model.safetensors'), {
+      table: f32([vocabularySize, length], weights.table),
+      values: f32([rowCount, 32], weights.values),
+      bias: f32([rowCount], weights.bias),
+      columns: {
+        dtype: 'U16',
+        shape: [rowCount, 32],
+        data: new Uint8Array(Uint16Array.from(weights.columns).buffer),
+      },
+    });
+    await compile({ model, weights: checkpoint, target, out });
+    const tokens = [3, 0, 15, 7];
+    const { graph } = model.build({}, (name) => (name === 'columns' ? 'u16' : 'f32'));
+    const step = interpret(graph, {
+      inputs: new Map([['tokens', tokens]]),
+      weights: (name) => Float64Array.from(weights[name as keyof typeof weights]),
+    });
+    const logits = graph.outputs.get('logits');
+    const expected = logits && errorBounds(graph, step.values).get(logits);
+    if (!expected) throw new Error('no logits');
+    const session = await Session.open(out, { device: 'cpu' });
+    try {
+      expect(compare(await session.score(tokens), expected).wrong).toBeUndefined();
+    } finally {
+      session.close();
+    }
+  });
+
+  it('has no columns out of nothing', async () => {
+    const out = path.join(temporaryFolder(), 'build');
+    const compiling = compile({ model, weights: 'random:1', target: 'cpu', out });
+    await expect(compiling).rejects.toThrow(
+      "weight 'columns' is of u16, and random weights are real numbers",
+    );
+  });
+
+  it('needs weights to be weights', () => {
+    const computed = dsl.buildGraph('computed', { dtype: 'f32', dtypeOf: () => undefined }, () => {
+      const x = dsl.embed(dsl.tokens(), dsl.weight('table', [16, 96]));
+      const half = dsl.scale(dsl.weight('values', [16, 32]), { by: 0.5 });
+      return dsl.sparseLinear(x, half, dsl.weight('columns', [16, 32], { dtype: 'u16' }));
+    });
+    expect(() => compileGraph(computed, { target: targets.cpu, context: 8 })).toThrow(
+      'its values and columns must be weights',
+    );
   });
 });
 
