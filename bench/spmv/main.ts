@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Rule } from '#dist/ir/policy.js';
+import type { NativeProgram } from '#dist/runtime/native.js';
 import { product, type Product } from './product.js';
 
 interface Measured {
@@ -20,7 +21,7 @@ interface Measured {
   /** Of a row, the share that is kept. */
   readonly density: number;
   readonly bytes: number;
-  /** Of one call, in order of size. */
+  /** Of one call, in order of size; those of a format and a kind of block were taken by turns. */
   readonly microseconds: readonly number[];
 }
 
@@ -53,13 +54,17 @@ const median = (sorted: readonly number[]): number => sorted[Math.floor(sorted.l
 const spread = (sorted: readonly number[], digits = 0): string =>
   `[${[sorted[0] ?? NaN, median(sorted), sorted.at(-1) ?? NaN].map((x) => x.toFixed(digits)).join(' ')}]`;
 
+/** For each of `calls`, to a tenth. */
+const microsecondsSince = (started: number, calls: number): number =>
+  Math.round(((performance.now() - started) * 10_000) / calls) / 10;
+
 /** µs that each run of `action` takes for each of `per` calls, in order of size; the first two are not counted. */
 async function timed(per: number, action: () => Promise<void>): Promise<number[]> {
   const times: number[] = [];
   for (let i = -2; i < samples; i++) {
     const started = performance.now();
     await action();
-    if (i >= 0) times.push(((performance.now() - started) * 1000) / per);
+    if (i >= 0) times.push(microsecondsSince(started, per));
   }
   return times.sort((a, b) => a - b);
 }
@@ -68,24 +73,39 @@ function checkResult(y: Float32Array): void {
   if (!y.every(Number.isFinite) || y.every((value) => value === 0)) throw new Error('the product is wrong');
 }
 
-/** Calls one after the other in one submission, everything in place. */
-async function steady(of: Product): Promise<number[]> {
-  const copies = Math.max(1, Math.ceil((Number(values.cold) * 2 ** 20) / of.bytes));
-  const program = await of.program(copies, Math.max(calls, copies));
+/** Calls one after the other in one submission, everything in place; products take turns, so that all see the same machine. */
+async function steady(products: readonly Product[]): Promise<number[][]> {
+  const programs: NativeProgram[] = [];
+  const times = products.map((): number[] => []);
+  const copiesOf = ({ bytes }: Product): number => Math.ceil((Number(values.cold) * 2 ** 20) / bytes);
+  const callsOf = (of: Product): number => Math.max(calls, copiesOf(of));
   try {
-    for (let copy = 0; copy < copies; copy++) of.fill(program, copy);
-    of.giveVector(program);
-    const times = await timed(Math.max(calls, copies), () => program.submit(1));
-    checkResult(of.takeResult(program));
-    return times;
+    for (const of of products) {
+      const program = await of.program(copiesOf(of), callsOf(of));
+      programs.push(program);
+      for (let copy = 0; copy < copiesOf(of); copy++) of.fill(program, copy);
+      of.giveVector(program);
+    }
+    for (let sample = -2; sample < samples; sample++) {
+      for (const [i, of] of products.entries()) {
+        const started = performance.now();
+        await programs[i]?.submit(1);
+        if (sample >= 0) times[i]?.push(microsecondsSince(started, callsOf(of)));
+      }
+    }
+    products.forEach((of, i) => {
+      const program = programs[i];
+      if (program) checkResult(of.takeResult(program));
+    });
+    return times.map((own) => own.sort((a, b) => a - b));
   } finally {
-    program.close();
+    for (const program of programs) program.close();
   }
 }
 
 /** The same call with more and more of its buffers made beforehand. */
 async function pooling(what: string, of: Product): Promise<Pooling[]> {
-  const run = async (program: Awaited<ReturnType<Product['program']>>): Promise<void> => {
+  const run = async (program: NativeProgram): Promise<void> => {
     of.giveVector(program);
     await program.submit(0);
     of.takeResult(program);
@@ -139,16 +159,20 @@ try {
   };
   console.log(`${size} x ${size} on ${device}, ${samples} samples, [low median high]`);
   for (const format of formats) {
-    const whole = await made(format);
-    const microseconds = await steady(whole);
-    const dense = median(microseconds);
-    report({ format, blocks: 'dense', density: 1, bytes: whole.bytes, microseconds }, dense);
     for (const block of blocks) {
-      for (const density of densities) {
-        const sparse = await made(format, `magnitude:${density}:${block}`);
-        const microseconds = await steady(sparse);
-        report({ format, blocks: block, density, bytes: sparse.bytes, microseconds }, dense);
-      }
+      const products = [await made(format)];
+      for (const density of densities) products.push(await made(format, `magnitude:${density}:${block}`));
+      const times = await steady(products);
+      products.forEach(({ bytes }, i) => {
+        const density = densities[i - 1];
+        const about = { format, bytes, microseconds: times[i] ?? [] };
+        report(
+          density === undefined
+            ? { ...about, blocks: 'dense', density: 1 }
+            : { ...about, blocks: block, density },
+          median(times[0] ?? []),
+        );
+      });
     }
   }
   console.log('\nA call of one product, from the vector on the host to the result on the host:');
