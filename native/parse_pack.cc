@@ -42,6 +42,12 @@ Method parse_method(const SpecNode& node) {
 uint64_t parse_offset(const SpecNode& node) { return node.integer(); }
 std::string parse_file(const SpecNode& node) { return node.string(); }
 
+std::optional<Pruning> parse_pruning(const SpecNode& node) {
+  if (node.absent()) return std::nullopt;
+  return Pruning{node.at("rows").integer(), node.at("columns").integer(), node.at("blockRows").integer(),
+                 node.at("blockColumns").integer(), node.at("indices").boolean()};
+}
+
 Weight parse_weight(const SpecNode& node) {
   Weight weight{};
   weight.name = node.at("name").string();
@@ -57,6 +63,7 @@ Weight parse_weight(const SpecNode& node) {
       std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return char(std::tolower(c)); });
       if (format == lower) weight.plain = plain;
     }
+    if (format == "u16") weight.plain = &indices;
     if (weight.plain == nullptr) throw Error(code::bad_plan, concat(node.path(), ": there is no format ", format));
   }
   weight.tile_rows = node.at("tileRows").integer();
@@ -69,6 +76,7 @@ Weight parse_weight(const SpecNode& node) {
       if (!(value >= 0) || std::isinf(value))
         throw Error(code::bad_plan, concat(importance.path(), " must be finite and not negative"));
   }
+  weight.pruning = parse_pruning(node.at("pruning"));
   return weight;
 }
 

@@ -7,6 +7,7 @@ import { isOp } from './ir/graph.js';
 import { evaluateNode } from './ir/interpret.js';
 import { isPackedName, packedFormats, placePlanes } from './ir/packed.js';
 import type { Method } from './ir/policy.js';
+import { sourceName } from './weights/sparsify.js';
 import { bindShape, elementCount, type DimBindings } from './ir/type.js';
 import type { Target } from './passes/target.js';
 import { buildFiles, type Plan } from './runtime/plan.js';
@@ -118,13 +119,21 @@ function packed(
 ): PackedWeight {
   const { offset, bytes } = region;
   const shape = bindShape(node.type.shape, { C: plan.context });
-  const source = sourceOf(node, shape, weights, plan.context);
+  const pruned = isOp(node, 'weight') ? node.attrs.pruned : undefined;
+  const source = sourceOf(node, pruned?.of ?? shape, weights, plan.context);
   // Rows of heads can be those of a bias.
   const ofHeads = 'tensor' in source && source.tensor.headRows !== undefined;
   const [rows = 1, columns = 1] = shape.length === 2 || ofHeads ? shape : [1, elementCount(shape)];
   const { dtype: format } = node.type;
   if (format === 'i32') throw new CompilerBug('weights are not integers');
-  const weight: PackedWeight = { offset, bytes, shape: [rows, columns], format, source };
+  const weight: PackedWeight = {
+    offset,
+    bytes,
+    shape: [rows, columns],
+    format,
+    source,
+    ...(pruned ? { pruned } : {}),
+  };
   if (!isPackedName(format)) return weight;
   const { planes } = placePlanes(packedFormats[format], [rows, columns], target);
   const name = isOp(node, 'weight') ? node.attrs.name : '';
@@ -146,7 +155,13 @@ function sourceOf(
   context: number,
 ): WeightSource {
   if (!isOp(node, 'weight')) return { compute: () => computedLeaf(node, { C: context }) };
-  const { name, transposed = false } = node.attrs;
+  const { transposed = false } = node.attrs;
+  const name = sourceName(node.attrs);
+  if ('randomSeed' in weights && node.type.dtype === 'u16' && !node.attrs.pruned)
+    throw new UserError(`weight '${name}' is of u16, and random weights are real numbers`, {
+      span: node.origin.span,
+      notes: ['compile with a checkpoint, or let --sparsify make sparse matrices of dense ones'],
+    });
   if ('randomSeed' in weights) return { random: randomLike(name, shape, weights.randomSeed) };
   const tensor = weights.tensors.get(name);
   if (!tensor) throw new CompilerBug(`weight ${name} is not in the checkpoint`);

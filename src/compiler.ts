@@ -7,6 +7,7 @@ import type { Model } from './ir/dsl.js';
 import { isOp, type Graph, type Node } from './ir/graph.js';
 import { inModelFile, loadModel } from './ir/load.js';
 import { checkPolicy, policyOf, type Method, type Policy, type Quantize } from './ir/policy.js';
+import { checkSparsity, sparsityOf, type Sparsify, type SparsityPolicy } from './ir/sparsity.js';
 import { elementCount } from './ir/type.js';
 import { emit } from './codegen/emit.js';
 import { checkBudget, memoryOf } from './codegen/memory.js';
@@ -26,6 +27,7 @@ import { checkWeights, weightDtype, withPrefix } from './weights/fit.js';
 import type { Importance } from './weights/pack.js';
 import { quantise, type Quantised } from './weights/quantise.js';
 import { randomSeed, type RandomSeed } from './weights/random.js';
+import { sourceName, sparsify } from './weights/sparsify.js';
 
 export { targets, type TargetName } from './passes/target.js';
 export type { Plan } from './runtime/plan.js';
@@ -45,6 +47,12 @@ export interface CompileOptions {
    * `*.json`, or the rules. By default the model's own policy, or as in the checkpoint.
    */
   readonly quantize?: Quantize;
+  /**
+   * Which matrices are pruned: `magnitude:0.5` keeps the larger half of each row, `magnitude:0.25:4x8` whole blocks; a
+   * list with patterns of names (`*.mlp.*=magnitude:0.5,lm_head=none`), a file of rules, `*.json`, or the rules. By
+   * default none.
+   */
+  readonly sparsify?: Sparsify;
   /** A text file: scales are searched for what the model makes of it. Needs a checkpoint with a tokenizer. */
   readonly calibrate?: string;
   /** Of the calibration. */
@@ -98,11 +106,11 @@ export interface CompileSummary {
   readonly kvBytes: number;
   /** Without what alignment adds. */
   readonly weightBytes: number;
-  /** How many weights are stored in which way. */
+  /** How many weights are stored in which way; `sparse f16` with where its elements are. */
   readonly formats: Readonly<Record<string, { readonly weights: number; readonly bytes: number }>>;
   /** On average. */
   readonly bitsPerWeight: number;
-  /** What --quantize asked for and could not be. */
+  /** What --quantize and --sparsify asked for and could not be. */
   readonly notes: readonly string[];
   /** Device memory of a session: weights, caches, pool, input and output. */
   readonly totalBytes: number;
@@ -125,7 +133,11 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
     throw new UserError('the build folder has no name', { notes: ['give --out a folder'] });
   if (out !== null && options.stopAfter === undefined) checkBuildFolder(out, options.weights !== undefined);
   const policy = policyOfOptions(options.quantize ?? model.quantize ?? 'stored');
-  const quantised = quantise(built.graph, policy, checkpoint);
+  const sparse = sparsify(
+    built.graph,
+    options.sparsify === undefined ? [] : sparsityOfOptions(options.sparsify),
+  );
+  const quantised = quantise(sparse.graph, policy, checkpoint);
   const { graph, methods } = quantised;
   const context = options.context ?? built.context;
   checkCount('context', context);
@@ -152,7 +164,12 @@ export async function compile(options: CompileOptions): Promise<CompileSummary |
     });
   }
   if (out !== null) await writeBuild(out, compiled, checkpoint ?? random, options.onProgress);
-  return summarise(quantised, compiled, out, performance.now() - started);
+  return summarise(
+    { ...quantised, notes: [...sparse.notes, ...quantised.notes] },
+    compiled,
+    out,
+    performance.now() - started,
+  );
 }
 
 /** The model that the options mean, with the settings of its weights. */
@@ -203,6 +220,11 @@ async function calibrate(
 function policyOfOptions(quantize: Quantize): Policy {
   if (typeof quantize !== 'string' || !quantize.endsWith('.json')) return policyOf(quantize);
   return checkPolicy(readJson(quantize), shown(quantize));
+}
+
+function sparsityOfOptions(sparsify: Sparsify): SparsityPolicy {
+  if (typeof sparsify !== 'string' || !sparsify.endsWith('.json')) return sparsityOf(sparsify);
+  return checkSparsity(readJson(sparsify), shown(sparsify));
 }
 
 function chooseModel(given: string | Model | undefined, checkpoint: Checkpoint | undefined): Model {
@@ -309,11 +331,17 @@ function summarise(
   ms: number,
 ): CompileSummary {
   const weights = graph.nodes.filter((node) => isOp(node, 'weight'));
-  const count = weights.reduce((total, node) => total + elementCount(node.attrs.shape), 0);
+  const count = weights.reduce((total, { attrs: { shape, pruned } }) => {
+    if (pruned) return pruned.part === 'values' ? total + elementCount(pruned.of) : total;
+    return total + elementCount(shape);
+  }, 0);
   const formats: Record<string, { weights: number; bytes: number }> = {};
+  const valuesOf = new Map(weights.map((node) => [node.attrs.name, node.type.dtype]));
   for (const node of weights) {
-    const own = (formats[node.type.dtype] ??= { weights: 0, bytes: 0 });
-    own.weights++;
+    const { pruned } = node.attrs;
+    const format = pruned ? `sparse ${valuesOf.get(sourceName(node.attrs))}` : node.type.dtype;
+    const own = (formats[format] ??= { weights: 0, bytes: 0 });
+    if (pruned?.part !== 'columns') own.weights++;
     own.bytes += bytesOf(node, {});
   }
   const weightBytes = Object.values(formats).reduce((total, { bytes }) => total + bytes, 0);

@@ -22,6 +22,7 @@ export {
   silu,
   size,
   softmax,
+  sparseLinear,
   split,
   splitHeads,
   tanh,

@@ -33,6 +33,17 @@ struct BytesSource {
 
 using Source = std::variant<FileSource, BytesSource, RandomWeights>;
 
+/// What is kept of a matrix: in every `block_rows` rows the blocks of `block_columns` columns whose squares add up to most.
+struct Pruning {
+  /// Of the source.
+  uint64_t rows;
+  uint64_t columns;
+  uint64_t block_rows;
+  uint64_t block_columns;
+  /// Whether the weight is where the blocks are, uint16 in blocks, instead of their values.
+  bool indices;
+};
+
 /// A weight of weights.bin: a matrix; tensors of other ranks are a row.
 struct Weight {
   std::string name;
@@ -46,8 +57,12 @@ struct Weight {
   /// Of the planes, or of the elements, in the file.
   std::vector<uint64_t> offsets;
   Method method;
-  /// Of the columns; empty: all alike.
+  /// Of the source's columns; empty: all alike.
   std::vector<float> importance;
+  std::optional<Pruning> pruning;
+
+  uint64_t source_rows() const { return pruning ? pruning->rows : rows; }
+  uint64_t source_columns() const { return pruning ? pruning->columns : columns; }
 };
 
 struct PackSpec {

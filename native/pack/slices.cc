@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "../error.h"
 #include "floats.h"
@@ -51,6 +52,15 @@ Slices::Slices(const PackSpec& spec) : spec_(spec) {
     const uint64_t target = transposed ? transposed_elements : slice_elements;
     // Blocks of a transposed matrix span rows.
     const uint64_t step = transposed ? std::max<uint64_t>(weight.tile_rows, file->type->elements) : weight.tile_rows;
+    if (weight.pruning) {
+      // Whole rows, whose blocks are chosen from all of their columns, and as many as are pruned together.
+      const auto& [rows, columns, block_rows, block_columns, indices] = *weight.pruning;
+      const uint64_t together = std::lcm(step, block_rows);
+      const uint64_t pruned = std::max<uint64_t>(target / columns / together, 1) * together;
+      cuts_.push_back({indices ? pruned / block_rows : pruned, weight.columns, 1});
+      starts_.push_back(starts_.back() + (weight.columns == 0 ? 0 : ceil_div(weight.rows, cuts_.back().rows)));
+      continue;
+    }
     Cut cut{step, std::max<uint64_t>(weight.columns, 1), 1};
     if (weight.columns > target / step && step == weight.tile_rows) {
       cut.columns = std::max(target / step / column_step * column_step, column_step);
@@ -93,12 +103,15 @@ uint64_t Slices::bytes_before(uint64_t index) const {
 }
 
 uint64_t SliceMaker::buffer_bytes() const {
-  return stored_.capacity() + scratch_.capacity() + values_.capacity() * sizeof(float) + plain_.capacity() +
-         codes_.quants.capacity() + tiles_.capacity();
+  const uint64_t floats = values_.capacity() + strip_.capacity() + row_.capacity() + row_importance_.capacity();
+  return stored_.capacity() + scratch_.capacity() + floats * sizeof(float) + plain_.capacity() +
+         codes_.quants.capacity() + tiles_.capacity() + sizes_.capacity() * sizeof(double) +
+         kept_.capacity() * sizeof(uint32_t);
 }
 
 void SliceMaker::make(const Slices::Slice& slice, const PartialFile& to) {
   try {
+    if (slice.weight->pruning) return write_pruned(slice, to);
     if (is_random(*slice.weight)) return write_random(slice, to);
     read(slice);
     if (slice.weight->packed != nullptr) write_packed(slice, to);
@@ -252,6 +265,86 @@ void SliceMaker::write_random(const Slices::Slice& slice, const PartialFile& to)
       std::memset(run + last_rows * plane.bytes, 0, step - last_rows * plane.bytes);
   }
   write_tiles(slice, to);
+}
+
+void SliceMaker::write_pruned(const Slices::Slice& slice, const PartialFile& to) {
+  const auto& [weight, row, rows, column, columns] = slice;
+  const Pruning& pruning = *weight->pruning;
+  const auto* random = std::get_if<RandomWeights>(&weight->source);
+  // The rows of the source that the slice is made of.
+  const uint64_t height = pruning.indices ? pruning.block_rows : 1;
+  Weight source = *weight;
+  source.rows = pruning.rows;
+  source.columns = pruning.columns;
+  if (random == nullptr) read({&source, row * height, rows * height, 0, pruning.columns});
+
+  if (weight->packed != nullptr) tiles_.reset(*weight->packed, rows, columns, weight->tile_rows);
+  else plain_.resize(rows * columns * weight->plain->bytes);
+  strip_.resize(pruning.block_rows * pruning.columns);
+  row_.resize(columns);
+  for (uint64_t first = 0; first < rows * height; first += pruning.block_rows) {
+    for (uint64_t i = 0; i < pruning.block_rows; i++) {
+      float* to_row = strip_.data() + i * pruning.columns;
+      if (random != nullptr) {
+        random_floats(*random, (row * height + first + i) * pruning.columns, pruning.columns, to_row);
+      } else {
+        const float* x = values(first + i, pruning.columns);
+        if (!all_finite(x, pruning.columns))
+          throw Error(code::not_finite, concat("weight ", weight->name, " cannot be pruned: row ", row * height + first + i,
+                                               " has a value that is infinite or not a number"));
+        std::copy_n(x, pruning.columns, to_row);
+      }
+    }
+    select(pruning, strip_.data(), pruning.indices ? columns : columns / pruning.block_columns);
+    if (pruning.indices) {
+      uint8_t* at = plain_.data() + first / pruning.block_rows * columns * 2;
+      for (uint64_t i = 0; i < columns; i++) {
+        const auto index = uint16_t(kept_[i]);
+        std::memcpy(at + 2 * i, &index, 2);
+      }
+      continue;
+    }
+    for (uint64_t i = 0; i < pruning.block_rows; i++) store_row(*weight, first + i, strip_.data() + i * pruning.columns);
+  }
+  if (weight->packed != nullptr) return write_tiles(slice, to);
+  to.write(weight->offsets[0] + row * columns * weight->plain->bytes, plain_.data(), plain_.size());
+}
+
+/// Chooses the `kept` blocks of rows whose squares add up to most; of equals the first.
+void SliceMaker::select(const Pruning& pruning, const float* rows, uint64_t kept) {
+  const uint64_t blocks = pruning.columns / pruning.block_columns;
+  sizes_.assign(blocks, 0);
+  for (uint64_t i = 0; i < pruning.block_rows; i++)
+    for (uint64_t k = 0; k < pruning.columns; k++) {
+      const double x = rows[i * pruning.columns + k];
+      sizes_[k / pruning.block_columns] += x * x;
+    }
+  kept_.resize(blocks);
+  std::iota(kept_.begin(), kept_.end(), 0);
+  const auto larger = [&](uint32_t a, uint32_t b) { return sizes_[a] != sizes_[b] ? sizes_[a] > sizes_[b] : a < b; };
+  if (kept < blocks) std::nth_element(kept_.begin(), kept_.begin() + int64_t(kept), kept_.end(), larger);
+  kept_.resize(kept);
+  std::sort(kept_.begin(), kept_.end());
+}
+
+/// Stores what is kept of the row `x` as that of the slice.
+void SliceMaker::store_row(const Weight& weight, uint64_t row, const float* x) {
+  const uint64_t width = weight.pruning->block_columns;
+  const auto keep = [&](const float* from, float* to) {
+    for (const uint32_t block : kept_) to = std::copy_n(from + block * width, width, to);
+  };
+  keep(x, row_.data());
+  if (weight.packed == nullptr)
+    return encode_plain(row_.data(), weight.columns, *weight.plain,
+                        plain_.data() + row * weight.columns * weight.plain->bytes);
+  if (!weight.importance.empty()) {
+    row_importance_.resize(weight.columns);
+    keep(weight.importance.data(), row_importance_.data());
+  }
+  codes_.resize(*weight.packed, weight.columns);
+  quantise(row_.data(), weight.importance.empty() ? nullptr : row_importance_.data(), weight.columns, *weight.packed,
+           weight.method, codes_);
+  tiles_.store(row, codes_);
 }
 
 void SliceMaker::write_tiles(const Slices::Slice& slice, const PartialFile& to) {

@@ -54,6 +54,9 @@ class SliceMaker {
   void write_packed(const Slices::Slice& slice, const PartialFile& to);
   void write_random(const Slices::Slice& slice, const PartialFile& to);
   void write_tiles(const Slices::Slice& slice, const PartialFile& to);
+  void write_pruned(const Slices::Slice& slice, const PartialFile& to);
+  void store_row(const Weight& weight, uint64_t row, const float* x);
+  void select(const Pruning& pruning, const float* rows, uint64_t kept);
   const float* values(uint64_t row, uint64_t columns);
 
   const PackSpec& spec_;
@@ -66,6 +69,11 @@ class SliceMaker {
   std::vector<float> values_;
   std::vector<uint8_t> plain_;
   RowCodes codes_;
+  /// Of a pruned matrix: the rows of a block, the size of each block in them, the blocks that are kept, a row of values.
+  std::vector<float> strip_;
+  std::vector<double> sizes_;
+  std::vector<uint32_t> kept_;
+  std::vector<float> row_, row_importance_;
   TileBuffer tiles_;
   uint64_t bytes_read_ = 0;
 };

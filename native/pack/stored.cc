@@ -184,10 +184,12 @@ const Stored types[] = {
 
 }  // namespace
 
+const Stored indices{"U16", 1, 2, nullptr, nullptr, nullptr};
+
 const Stored* find_stored(const std::string& name) {
   for (const Stored& type : types)
     if (name == type.name) return &type;
-  return nullptr;
+  return name == indices.name ? &indices : nullptr;
 }
 
 }  // namespace upgc::pack

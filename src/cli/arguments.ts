@@ -30,6 +30,7 @@ export interface ModelFlags {
   readonly target: 'auto' | TargetName;
   readonly weights?: string;
   readonly quantize?: string;
+  readonly sparsify?: string;
   readonly context?: number;
   readonly chunk?: number;
   readonly kv?: CacheDType;
@@ -50,6 +51,10 @@ export function withModelOptions(command: Command): Command {
     .option(
       '--quantize <how>',
       `how matrices are stored: ${policyNames.join(', ')}, or rules in a file POLICY.json (default: the model's own rules, or as in the checkpoint)`,
+    )
+    .option(
+      '--sparsify <how>',
+      'keep a share of each row of matrices: magnitude:0.5, in blocks magnitude:0.5:4x8, for some *.mlp.*=magnitude:0.5, or rules in a file POLICY.json',
     )
     .option('--context <n>', 'most tokens of a text (default: what the model was made for)', wholeNumber(1))
     .option('--chunk <n>', 'most tokens of one prefill step (default: 64)', wholeNumber(1))

@@ -33,6 +33,8 @@ export type Position = keyof typeof positionTypes;
 /** Collects the parameter list of a kernel and what its buffers are bound to: buffers first, then threadgroup memory, then positions. */
 export class ArgumentList {
   readonly operands: Operand[] = [];
+  /** Whether the kernel reads a sparse matrix. */
+  sparse = false;
   private readonly buffers: Declared[] = [];
   private readonly threadgroups: Declared[] = [];
   private readonly positions: Declared[] = [];
@@ -75,6 +77,12 @@ export class ArgumentList {
   /** Packed formats of what the kernel reads. */
   get formats(): ReadonlySet<PackedName> {
     return this.used;
+  }
+
+  /** The columns of a sparse matrix that the kernel reads. */
+  readColumns(name: string, columns: Node): string {
+    this.sparse = true;
+    return this.read(name, columns, 'u16');
   }
 
   /** A packed matrix that the kernel reads, one buffer for each of its planes. Returns their names. */

@@ -64,6 +64,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
   const launches = new Map<Kernel, Launch>();
   const formats = new Set<PackedName>();
   const matmul: Readonly<Record<string, unknown>>[] = [];
+  let sparse = false;
   for (const entry of entries) {
     const site = { entry, layout: layoutOf(entry), laneOrders: laneOrders(entry, target), target };
     for (const kernel of entry.kernels) {
@@ -85,6 +86,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
         kernels.push({ name, threads: written.threads, arguments: written.list.arguments });
       }
       for (const format of written.list.formats) formats.add(format);
+      sparse ||= written.list.sparse;
       launches.set(kernel, { kernel: index, grid: written.grid, operands: written.list.operands });
     }
   }
@@ -105,6 +107,7 @@ export function emit(model: string, entries: readonly Entry[], target: Target): 
             },
           ]
         : [],
+    sparse: sparse ? [{ wide: target.simdWidth > 1 ? [{}] : [], packed: formats.size > 0 ? [{}] : [] }] : [],
     ulp: floatLiteral(2 ** -23),
     lanes: target.simdWidth > 1 ? [{}] : [],
     loopHints:

@@ -16,6 +16,7 @@ const expressions: { readonly [N in OpName]: Expression | undefined } = {
   rope_table: undefined,
   embed: undefined,
   linear: undefined,
+  sparse_linear: undefined,
   rms_norm: undefined,
   layer_norm: undefined,
   rope: undefined,

@@ -9,6 +9,7 @@ export const elementType: { readonly [D in DType]: string } = {
   f16: 'half',
   bf16: 'ushort',
   i32: 'int',
+  u16: 'ushort',
 };
 
 /** What wraps a stored element to make it a float. bf16 travels as its bits, which every Metal version can read. */
@@ -17,6 +18,7 @@ export const conversion: { readonly [D in DType]: { readonly open: string; reado
   f16: { open: 'float(', close: ')' },
   bf16: { open: 'bf16(', close: ')' },
   i32: { open: 'float(', close: ')' },
+  u16: { open: 'float(', close: ')' },
 };
 
 /** The loops a kernel makes over its result: tokens, then the elements of a token's row. */

@@ -1,7 +1,9 @@
-import { CompilerBug } from '../diagnostic.js';
-import { isOp, type Node } from '../ir/graph.js';
+import { CompilerBug, Unsupported } from '../diagnostic.js';
+import { asProduct, isOp, type Node, type Product } from '../ir/graph.js';
+import { blockOf } from '../ir/ops/sparse.js';
+import { isPackedName } from '../ir/packed.js';
 import type { Output } from '../passes/entry.js';
-import { productShape, type ProductShape } from '../passes/product.js';
+import { productShape, stagesOperand, type ProductShape } from '../passes/product.js';
 import { kernelSteps } from '../passes/text.js';
 import { inParentheses, rowPointer, sum, times } from './expression.js';
 import {
@@ -37,9 +39,9 @@ export function writeSectionParts({ site, index, rows }: { site: Site; index: st
   return partsOf(site.output).map(({ linear, offset }, i) => {
     requireTokenRows(linear);
     const own = `${index}${i === 0 ? '' : `_${i}`}`;
-    const { buffers, declared, multiply, row } = matrixRows(site, `weight${own}`, operand(linear, 1));
-    const [, , biasNode] = linear.inputs;
-    const bias = biasNode && parameter(site, `bias${own}`, biasNode);
+    const product = productOf(linear);
+    const { buffers, declared, multiply, row, sparse } = rowsOf(site, own, product, { offset, rows });
+    const bias = product.bias && parameter(site, `bias${own}`, product.bias);
     const biasAt = (n: string): string =>
       bias ? ` + ${bias.open}${bias.buffer}[${sum(bias.start, n, String(offset))}]${bias.close}` : '';
     return {
@@ -47,12 +49,54 @@ export function writeSectionParts({ site, index, rows }: { site: Site; index: st
       buffers,
       declared,
       multiply,
+      sparse,
       row: row(sum('n', String(offset))),
       value: `v${i}`,
       bias: biasAt('n'),
       biasOfPair: { first: biasAt('n0'), second: biasAt('n1') },
     };
   });
+}
+
+function productOf(node: Node): Product {
+  const product = asProduct(node);
+  if (!product) throw new CompilerBug(`${node.op} is no product`);
+  return product;
+}
+
+/** How the rows of a matrix are declared, found and multiplied; `sparse` is what the latter is told of its blocks. */
+function rowsOf(
+  site: Site,
+  own: string,
+  { x, matrix, columns }: Product,
+  tile: { offset: number; rows: number },
+) {
+  const dense = matrixRows(site, `weight${own}`, matrix);
+  if (!columns) return { ...dense, sparse: undefined };
+  if (!isOp(matrix, 'weight') || !isOp(columns, 'weight'))
+    throw new Unsupported(
+      'sparse_linear with a matrix that is computed: its values and columns must be weights',
+      {
+        span: matrix.origin.span,
+      },
+    );
+  const [, kept = 0] = matrix.type.shape;
+  const block = blockOf(matrix.type.shape, columns.type.shape);
+  const buffer = site.list.readColumns(`columns${own}`, columns);
+  const row = (n: string): string =>
+    times(
+      block.rows > 1 ? `${inParentheses(n)} / ${block.rows}` : inParentheses(n),
+      Number(kept) / block.columns,
+    );
+  // A tile of rows that all lie in one block has its columns in common.
+  const together = block.rows % tile.rows === 0 && tile.offset % tile.rows === 0 && !turnOf(site.output);
+  return {
+    ...dense,
+    declared: `sparse_row<${dense.declared}>`,
+    multiply: isPackedName(matrix.type.dtype) ? 'multiply_sparse_packed' : 'multiply_sparse',
+    row: (n: string): string => `{${dense.row(n)}, ${sum(buffer, row(n))}}`,
+    sparse: { length: Number(x.type.shape[1]), kept: Number(kept), block: block.columns, together },
+  };
 }
 
 /** One result of the kernel: which rows of which matrices, and what happens to their products. */
@@ -70,7 +114,8 @@ function writeSection(site: Site, index: number, shape: ProductShape): Record<st
   const number = shape.blocks.length > 1 ? String(index) : '';
   const parts = writeSectionParts({ site, index: number, rows });
   // All parts are of one type (fuse-layers).
-  const [{ declared, multiply } = { declared: '', multiply: '' }] = parts;
+  const [{ declared, multiply, sparse } = { declared: '', multiply: '', sparse: undefined }] = parts;
+  const shared = parts.every((part) => part.sparse?.together) ? rows : 1;
   const own = start === 0 ? 'block' : shape.simdgroups === 1 ? `block - ${start}` : `(block - ${start})`;
   const pairs = turn ? [writeTurn(site, turn)] : [];
   return {
@@ -91,6 +136,7 @@ function writeSection(site: Site, index: number, shape: ProductShape): Record<st
     parts,
     declared,
     multiply,
+    sparse: sparse ? `, ${sparse.kept}, ${sparse.block}, ${shared}` : '',
     products: rows * parts.length,
     rows,
     n: pairs.length > 0 ? `pair_order<${pairWidths(turn).join(', ')}>(${slot})` : slot,
@@ -140,27 +186,32 @@ export function writeLinear(site: Site): Written {
   const [first] = partsOf(kernel.outputs[0]);
   if (!first) throw new CompilerBug('a linear kernel has no product');
   const shape = productShape(kernel, target);
-  const length = Number(operand(first.linear, 1).type.shape[1]);
+  const length = Number(operand(first.linear, 0).type.shape[1]);
   const threads = shape.simdgroups * target.simdWidth;
   const prologue = kernel.prologue && writePrologue(site, kernel.prologue, threads);
-  if (prologue) list.threadgroup('prepared', 'float', length * 4);
+  const staged = stagesOperand(kernel, target);
+  if (prologue || staged) list.threadgroup('prepared', 'float', length * 4);
   const rowsOfX = layout.of(operand(first.linear, 0));
-  const x = prologue ? 'prepared' : rowPointer(list.read('x', rowsOfX.source, 'f32'), rowsOfX, iteration);
+  const read = (): string => rowPointer(list.read('x', rowsOfX.source, 'f32'), rowsOfX, iteration);
+  const stage = staged ? [{ x: read(), length, threads }] : [];
+  const x = prologue || staged ? 'prepared' : read();
   const sections = kernel.outputs.map((output, i) => writeSection(siteOf(site, output), i, shape));
   list.position('threadgroup_position_in_grid', 'thread_index_in_simdgroup');
   if (shape.simdgroups > 1) list.position('simdgroup_index_in_threadgroup');
-  if (prologue) list.position('thread_index_in_threadgroup');
+  if (prologue || staged) list.position('thread_index_in_threadgroup');
   const widths = kernel.outputs.map((output) => siteOf(site, output).iteration.width);
   const matrices = kernel.outputs.flatMap((output) => partsOf(output));
+  const sparseWord = matrices.some(({ linear }) => productOf(linear).columns) ? 'sparse ' : '';
   return {
     name: nameOf(
       iteration.rows > 1 ? 'matmul' : 'matvec',
       ...new Set(matrices.map(({ linear }) => operand(linear, 1).type.dtype)),
-      matrices.some(({ linear }) => linear.inputs.length > 2) ? 'bias' : '',
+      matrices.some(({ linear }) => productOf(linear).columns) ? 'sparse' : '',
+      matrices.some(({ linear }) => productOf(linear).bias) ? 'bias' : '',
       kernelSteps(kernel),
       `${widths.join('_')}x${length}`,
     ),
-    doc: `${iteration.rows > 1 ? 'Each vector of x' : 'The vector x'} times the rows of ${new Set(matrices.map(({ linear }) => linear)).size > 1 ? 'matrices' : 'a matrix'}, ${widths.join(' + ')} x ${length}`,
+    doc: `${iteration.rows > 1 ? 'Each vector of x' : 'The vector x'} times the ${sparseWord}rows of ${new Set(matrices.map(({ linear }) => linear)).size > 1 ? 'matrices' : 'a matrix'}, ${widths.join(' + ')} x ${length}`,
     context: {
       ...(prologue ?? { norm: [], combine: [] }),
       blocks: shape.blocks.reduce((a, b) => a + b, 0),
@@ -169,7 +220,8 @@ export function writeLinear(site: Site): Written {
       simdWidth: target.simdWidth,
       length,
       x,
-      space: prologue ? 'threadgroup' : 'device',
+      stage,
+      space: prologue || staged ? 'threadgroup' : 'device',
       sections: sections.map((section) => ({
         ...section,
         vector: target.vector,

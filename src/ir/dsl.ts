@@ -138,6 +138,7 @@ function operation<N extends OpName>(op: N): (...args: ArgumentsOf<N>) => Tensor
 
 export const embed = operation('embed');
 export const linear = operation('linear');
+export const sparseLinear = operation('sparse_linear');
 export const rmsNorm = operation('rms_norm');
 export const attention = operation('attention');
 export const silu = operation('silu');
@@ -180,19 +181,19 @@ export function tokens(): Tensor {
 
 /**
  * A tensor of the checkpoint. Its name is relative to the enclosing `scope`; its element type is the checkpoint's,
- * or the model's `dtype` when there is no checkpoint. A matrix that the checkpoint stores as [in, out] is `transposed`
+ * or when there is no checkpoint `dtype`, by default the model's. A matrix that the checkpoint stores as [in, out] is `transposed`
  * when the build is packed; its shape here is [out, in].
  */
 export function weight(
   name: string,
   shape: readonly number[],
-  { transposed = false }: { readonly transposed?: boolean } = {},
+  { transposed = false, dtype: own }: { readonly transposed?: boolean; readonly dtype?: DType } = {},
 ): Tensor {
   const { scope, dtype, dtypeOf } = inModel('weight');
   const full = scope === '' ? name : `${scope}.${name}`;
   const turned = transposed ? ({ transposed } as const) : {};
   const tensor = leaf(`weight ${full}`, () =>
-    apply('weight', [], { name: full, dtype: dtypeOf(full) ?? dtype, shape: [...shape], ...turned }),
+    apply('weight', [], { name: full, dtype: dtypeOf(full) ?? own ?? dtype, shape: [...shape], ...turned }),
   );
   const before = isOp(tensor, 'weight') && tensor.attrs.transposed === true;
   if (tensor.type.shape.join() !== shape.join() || before !== transposed) {

@@ -1,4 +1,4 @@
-import type { Span } from '../diagnostic.js';
+import { CompilerBug, type Span } from '../diagnostic.js';
 import { nameInputs, reject } from './define.js';
 import { ops, type AttrsOf, type OpName } from './ops/index.js';
 import { isPackedName } from './packed.js';
@@ -62,6 +62,25 @@ export function isLeaf(node: Node): node is Leaf {
   return ops[node.op].class === 'leaf';
 }
 
+/** A product of vectors with the rows of a matrix, however that is stored. */
+export interface Product {
+  readonly x: Node;
+  /** What is multiplied: all elements of the matrix, or those that a sparse one keeps. */
+  readonly matrix: Node;
+  /** Of a sparse matrix. */
+  readonly columns: Node | undefined;
+  readonly bias: Node | undefined;
+}
+
+/** The operands of a product; undefined when `node` is none. */
+export function asProduct(node: Node): Product | undefined {
+  const sparse = isOp(node, 'sparse_linear');
+  if (!sparse && !isOp(node, 'linear')) return undefined;
+  const [x, matrix, third, fourth] = node.inputs;
+  if (!x || !matrix) throw new CompilerBug(`${node.op} lacks an operand`);
+  return { x, matrix, columns: sparse ? third : undefined, bias: sparse ? fourth : third };
+}
+
 /** What makes a leaf one of its kind: two leaves of one key are one value. */
 export function leafKey(node: Leaf): string {
   return `${node.op} ${node.op === 'rope_table' ? ropeKey(node.attrs) : node.attrs.name}`;
@@ -109,7 +128,7 @@ function checkPacked(op: OpName, inputs: readonly TensorType[]): void {
     const name = (names[i] ?? '').replace('?', '');
     if (!isPackedName(type.dtype) || name === packed) return;
     reject(
-      `${name} ${formatType(type)} is packed; only the matrix of a linear and the table of an embed can be`,
+      `${name} ${formatType(type)} is packed; only the matrix of a product and the table of an embed can be`,
     );
   });
 }

@@ -122,7 +122,8 @@ export class GraphReader {
     this.scanner.expect(':');
     const type = this.type();
     const turned = this.scanner.accept('transposed') ? { transposed: true } : {};
-    const attrs = { name: leafName(place), dtype: type.dtype, shape: type.shape, ...turned };
+    const pruned = this.scanner.accept('pruned') ? { pruned: this.object() } : {};
+    const attrs = { name: leafName(place), dtype: type.dtype, shape: type.shape, ...turned, ...pruned };
     return this.make('weight', [], attrs, noOrigin, place);
   }
 

@@ -10,7 +10,7 @@ import { packedNames, type PackedName } from './packed.js';
 const formats = ['f32', 'f16', 'bf16', ...packedNames] as const;
 /** `stored`: as the checkpoint has it. */
 const chosenFormats = ['stored', ...formats] as const;
-const roles = ['embedding', 'lm_head', 'qkv'] as const;
+export const roles = ['embedding', 'lm_head', 'qkv'] as const;
 const methods = ['search', 'nearest'] as const;
 
 /**
@@ -21,15 +21,19 @@ export type Role = (typeof roles)[number];
 /** How integers are chosen: by scales of least squared error, or by rounding to the nearest of the full range. */
 export type Method = (typeof methods)[number];
 
-const ruleSchema = z
-  .strictObject({
-    /** Of the tensor's name, `*` being any text; every name without. */
-    match: z.string().min(1).optional(),
-    role: z.enum(roles).optional(),
-    format: z.enum(chosenFormats),
-    method: z.enum(methods).optional(),
-  })
-  .refine(({ match, role }) => match !== undefined || role !== undefined, 'needs match or role');
+/** Which matrices a rule is for. */
+export const chosenSchema = z.strictObject({
+  /** Of the tensor's name, `*` being any text; every name without. */
+  match: z.string().min(1).optional(),
+  role: z.enum(roles).optional(),
+});
+export type Chosen = z.output<typeof chosenSchema>;
+export const choosesSome = ({ match, role }: Chosen): boolean => match !== undefined || role !== undefined;
+export const needsChoice = 'needs match or role';
+
+const ruleSchema = chosenSchema
+  .extend({ format: z.enum(chosenFormats), method: z.enum(methods).optional() })
+  .refine(choosesSome, needsChoice);
 export const policySchema = z.array(ruleSchema);
 
 export type Rule = z.output<typeof ruleSchema>;
@@ -78,7 +82,12 @@ export function policyOf(quantize: Quantize): Policy {
 
 /** @throws {UserError} that names the rule; `where` is what holds the policy */
 export function checkPolicy(value: unknown, where: string): Policy {
-  const parsed = policySchema.safeParse(value);
+  return checkRules(policySchema, value, where, '"format": "q4g32"');
+}
+
+/** A list of rules; `example` is what a rule of its kind says of the matrices it is for. */
+export function checkRules<R>(schema: z.ZodType<R>, value: unknown, where: string, example: string): R {
+  const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new UserError(`${where} is not a list of rules`, {
     notes: [
@@ -87,13 +96,17 @@ export function checkPolicy(value: unknown, where: string): Policy {
         .map(({ path, message }) =>
           path.length > 0 ? `rule ${path.map(String).join('.')}: ${message}` : message,
         ),
-      'a rule is { "match": "*.mlp.*", "format": "q4g32" }, or has "role": "embedding", "lm_head" or "qkv"; see docs/weights.md',
+      `a rule is { "match": "*.mlp.*", ${example} }, or has "role": "embedding", "lm_head" or "qkv"; see docs/weights.md`,
     ],
   });
 }
 
 /** The first rule for a matrix of that name. */
-export function ruleFor(policy: Policy, name: string, own: ReadonlySet<Role>): Rule | undefined {
+export function ruleFor<R extends Chosen>(
+  policy: readonly R[],
+  name: string,
+  own: ReadonlySet<Role>,
+): R | undefined {
   return policy.find(
     ({ match, role }) =>
       (match === undefined || matches(match, name)) && (role === undefined || own.has(role)),

@@ -9,7 +9,7 @@ import { formatType } from './type.js';
  *
  *     graph  = 'graph' name [dims] '{' { leaf | value | update } return '}'
  *     dims   = '(' name '=' length { ',' name '=' length } ')'
- *     leaf   = '@weight' ':' type ['transposed'] | '%input = input' ':' type | '%state = state' ':' type
+ *     leaf   = '@weight' ':' type ['transposed'] ['pruned' attributes] | '%input = input' ':' type | '%state = state' ':' type
  *     value  = '%value' '=' op [value { ',' value }] [attributes] ':' type ['in' scope ['layer' (index | 'none')]]
  *     update = 'update' state '=' value
  *     return = 'return' name '=' value { ',' name '=' value }
@@ -72,6 +72,7 @@ export function formatNode(node: Node, names: ReadonlyMap<Node, string>): string
     isOp(node, 'weight') ? '' : ` ${computed}`,
     ` : ${formatType(node.type)}`,
     isOp(node, 'weight') && node.attrs.transposed ? ' transposed' : '',
+    isOp(node, 'weight') && node.attrs.pruned ? ` pruned ${formatObject(node.attrs.pruned)}` : '',
     isLeaf(node) ? '' : formatScope(node.origin),
     span ? `   // ${formatSpan(span, path.dirname(span.file)).replace(/:\d+$/, '')}` : '',
   ].join('');
@@ -84,7 +85,12 @@ function formatAttributes(node: Node, name: string): string {
   let shown = Object.keys(ops[node.op].attrs.shape).filter((key) => valueOf.has(key));
   if (isOp(node, 'weight', 'input', 'state')) shown = name === `%${baseName(node)}` ? [] : ['name'];
   if (isOp(node, 'weight') || shown.length === 0) return '';
-  return `{ ${shown.map((key) => `${key}: ${formatJson(valueOf.get(key))}`).join(', ')} }`;
+  return formatObject(Object.fromEntries(shown.map((key) => [key, valueOf.get(key)])));
+}
+
+function formatObject(values: object): string {
+  const entries = Object.entries(values).map(([key, value]) => `${key}: ${formatJson(value)}`);
+  return `{ ${entries.join(', ')} }`;
 }
 
 function formatJson(value: unknown): string {

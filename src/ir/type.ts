@@ -1,15 +1,15 @@
 import { CompilerBug } from '../diagnostic.js';
 import { isPackedName, packedNames, type PackedName } from './packed.js';
 
-/** Element types of tensors. `i32` holds token ids and positions; the rest are real numbers. */
-export const dtypes = ['f32', 'f16', 'bf16', 'i32'] as const;
+/** Element types of tensors. `i32` holds token ids and positions, `u16` columns of sparse rows; the rest are real numbers. */
+export const dtypes = ['f32', 'f16', 'bf16', 'i32', 'u16'] as const;
 export type DType = (typeof dtypes)[number];
 
 /** What a tensor is stored as: elements one by one or, of matrices, small integers in groups. */
 export type StoredAs = DType | PackedName;
 export const storedAs = [...dtypes, ...packedNames] as const satisfies readonly StoredAs[];
 
-export const bytesPerElement: { readonly [D in DType]: number } = { f32: 4, f16: 2, bf16: 2, i32: 4 };
+export const bytesPerElement: { readonly [D in DType]: number } = { f32: 4, f16: 2, bf16: 2, i32: 4, u16: 2 };
 
 /**
  * The number that an element of a dtype can hold nearest to `value`, of two the even one. The interpreter computes in
@@ -36,6 +36,9 @@ export interface TensorType {
   readonly dtype: StoredAs;
   readonly shape: readonly Dim[];
 }
+
+/** Whether elements are real numbers, which can be computed with; others are indices. */
+export const isReal = ({ dtype }: TensorType): boolean => dtype !== 'i32' && dtype !== 'u16';
 
 /** The type of elements that are stored one by one. */
 export function elementTypeOf(type: TensorType): DType {

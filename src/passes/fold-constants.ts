@@ -25,6 +25,7 @@ const rules: { readonly [N in OpName]: Rule<N> | undefined } = {
   rope_table: undefined,
   embed: undefined,
   linear: undefined,
+  sparse_linear: undefined,
   rms_norm: undefined,
   layer_norm: undefined,
   rope: undefined,

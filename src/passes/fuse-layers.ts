@@ -1,4 +1,4 @@
-import { isOp, usersOf, type Graph, type Node } from '../ir/graph.js';
+import { asProduct, isOp, usersOf, type Graph, type Node } from '../ir/graph.js';
 import { ops } from '../ir/ops/index.js';
 import { isPackedName, packedFormats, planesOf } from '../ir/packed.js';
 import { valueNames } from '../ir/text.js';
@@ -168,7 +168,7 @@ class Fusion {
       .sort((a, b) => this.index(b) - this.index(a));
     const halves = own.filter((node) => isOp(node, 'split') && !this.layout.copied.has(node));
     const [whole] = halves.flatMap((node) => node.inputs);
-    if (whole && isOp(whole, 'linear') && this.onlyReadBy(whole, new Set(halves))) {
+    if (whole && asProduct(whole) && this.onlyReadBy(whole, new Set(halves))) {
       const through = halves.filter((node) => node.inputs[0] === whole).reverse();
       return { anchors: [whole], through };
     }
@@ -312,10 +312,12 @@ class Fusion {
     const levels = this.levels();
     const together = new Map<string, Kernel[]>();
     for (const [kernel, level] of levels) {
-      const [x, matrix] = productOf(kernel)?.inputs ?? [];
-      if (!x || !matrix) continue;
+      const product = productOf(kernel);
+      const [x, matrix] = product?.inputs ?? [];
+      if (!product || !x || !matrix) continue;
       const kept = templates[kernel.kind].mixed ? [] : [matrix.type.dtype];
-      const key = [level, this.index(x), ...kept].join();
+      // What sparse matrices want of a kernel is not what others do.
+      const key = [level, this.index(x), product.op, ...kept].join();
       together.set(key, [...(together.get(key) ?? []), kernel]);
     }
     const product = (kernel: Kernel): number => this.index(productOf(kernel) ?? kernel.outputs[0].result);
@@ -365,7 +367,7 @@ class Fusion {
     const { prologues, needs } = templates[kernel.kind];
     const [{ epilogue, append }] = maker.outputs;
     if (!prologues.includes(x.op) || epilogue.length > 0 || append) return needs;
-    const products = [...kernel.nodes].filter((node) => isOp(node, 'linear'));
+    const products = [...kernel.nodes].filter((node) => asProduct(node));
     const readers = new Set([...products, ...views]);
     if (![x, ...views].every((value) => this.onlyReadBy(value, readers)))
       return 'not only the products of one kernel read';
@@ -491,12 +493,14 @@ function pairsUp(rope: Node): boolean {
 
 /** Whether two products read the same vectors and have matrices of one type, so that one pass over the vector serves both. */
 function sameMatrixType(a: Node, b: Node): boolean {
-  if (!isOp(a, 'linear') || !isOp(b, 'linear')) return false;
-  const [weightA, weightB] = [a.inputs[1], b.inputs[1]];
+  if (!asProduct(a) || a.op !== b.op || a.inputs[0] !== b.inputs[0]) return false;
+  const matrices = ({ inputs }: Node): readonly Node[] => inputs.slice(1, isOp(a, 'sparse_linear') ? 3 : 2);
+  const others = matrices(b);
   return (
-    a.inputs[0] === b.inputs[0] &&
     a.inputs.length === b.inputs.length &&
-    weightA?.type.dtype === weightB?.type.dtype &&
-    sameShape(weightA?.type.shape ?? [], weightB?.type.shape ?? [])
+    matrices(a).every(({ type }, i) => {
+      const other = others[i]?.type;
+      return type.dtype === other?.dtype && sameShape(type.shape, other.shape);
+    })
   );
 }

@@ -36,6 +36,7 @@ export function matmulShape(kernel: Kernel, dims: DimBindings, target: Target): 
   const { kind, prologue, outputs, nodes } = kernel;
   const products = [...nodes].filter((node) => isOp(node, 'linear'));
   const { matmul } = target;
+  if ([...nodes].some((node) => isOp(node, 'sparse_linear'))) return undefined;
   if (!matmul || kind !== 'linear' || prologue || (dims['T'] ?? 1) < leastTokens) return undefined;
   const tiled = products.every(({ inputs: [x, matrix] }) => {
     if (x?.type.shape[0] !== 'T' || !matrix || !isOp(matrix, 'weight')) return false;

@@ -1,3 +1,5 @@
+import { isOp } from '../ir/graph.js';
+import { bytesPerElement } from '../ir/type.js';
 import type { Kernel } from './entry.js';
 import type { Target } from './target.js';
 
@@ -11,10 +13,24 @@ export interface ProductShape {
   readonly threadgroups: number;
 }
 
-export function productShape({ prologue, outputs }: Kernel, { matvec, prepared }: Target): ProductShape {
-  const { simdgroups } = prologue ? prepared : matvec;
+export function productShape(kernel: Kernel, target: Target): ProductShape {
+  const { matvec, prepared } = target;
+  const prepares = kernel.prologue !== undefined || stagesOperand(kernel, target);
+  const { simdgroups } = prepares ? prepared : matvec;
   const rows = matvec.rows * simdgroups;
-  const blocks = outputs.map(({ anchors }) => Math.ceil(Number(anchors[0]?.type.shape[1] ?? 0) / rows));
+  const blocks = kernel.outputs.map(({ anchors }) =>
+    Math.ceil(Number(anchors[0]?.type.shape[1] ?? 0) / rows),
+  );
   const all = blocks.reduce((sum, count) => sum + count, 0);
-  return { simdgroups, rows, blocks, threadgroups: prologue ? Math.min(all, prepared.mostGroups) : all };
+  return { simdgroups, rows, blocks, threadgroups: prepares ? Math.min(all, prepared.mostGroups) : all };
+}
+
+/**
+ * Whether a product without a prologue copies its operand to threadgroup memory, as it is: sparse rows read it here and
+ * there, and what lanes read from a cache at the same time should lie together.
+ */
+export function stagesOperand({ prologue, nodes }: Kernel, { simdWidth, threadgroupBytes }: Target): boolean {
+  const product = [...nodes].find((node) => isOp(node, 'sparse_linear'));
+  if (prologue || !product || simdWidth === 1) return false;
+  return Number(product.inputs[0]?.type.shape[1]) * bytesPerElement.f32 <= threadgroupBytes;
 }

@@ -55,6 +55,7 @@ export function splitShape(kernel: Kernel, dims: DimBindings, target: Target): S
   const [matrix] = matrices;
   const [x] = [...kernel.nodes].flatMap((node) => (isOp(node, 'linear') ? node.inputs.slice(0, 1) : []));
   if (!split || !matrix || !x || kernel.kind !== 'linear') return undefined;
+  if ([...kernel.nodes].some((node) => isOp(node, 'sparse_linear'))) return undefined;
   if (x.type.shape[0] === 'T' ? dims['T'] !== 1 : x.type.shape[0] !== 1) return undefined;
   const { prologue, outputs } = kernel;
   const turns = outputs.some(({ epilogue }) => epilogue.some((node) => isOp(node, 'rope')));
@@ -123,7 +124,7 @@ function isFree({ kernel, output }: { readonly kernel: Kernel; readonly output: 
 
 /** Formats whose runs the template can keep in registers. */
 export function isSplittable(dtype: StoredAs): boolean {
-  if (!isPackedName(dtype)) return dtype !== 'i32';
+  if (!isPackedName(dtype)) return dtype !== 'i32' && dtype !== 'u16';
   const { bits, group, scale } = packedFormats[dtype];
   return (bits === 4 || bits === 8) && group >= runElements && (scale === 'half' || scale === 'half_bias');
 }

@@ -10,6 +10,7 @@ export const kindOf: { readonly [N in OpName]: KernelKind | undefined } = {
   rope_table: undefined,
   embed: 'embed',
   linear: 'linear',
+  sparse_linear: 'linear',
   rms_norm: 'rms_norm',
   layer_norm: 'layer_norm',
   rope: 'rope',

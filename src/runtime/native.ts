@@ -227,7 +227,7 @@ export type NativePackSource =
       /** Index into `PackSpec.files`. */
       readonly file: number;
       readonly offset: number;
-      /** `F32`, `F16`, `BF16` or a type of GGML's blocks, `Q4_0` to `Q6_K`; row-major. */
+      /** `F32`, `F16`, `BF16`, a type of GGML's blocks, `Q4_0` to `Q6_K`, or of indices `U16`; row-major. */
       readonly dtype: string;
       /** Rows of a head whose halves the file interleaves; by default rows are in order. */
       readonly headRows?: number;
@@ -246,7 +246,7 @@ export interface NativePackWeight {
   readonly rows: number;
   readonly columns: number;
   readonly source: NativePackSource;
-  /** `f32`, `f16`, `bf16` or a format of src/ir/packed.ts. */
+  /** `f32`, `f16`, `bf16`, a format of src/ir/packed.ts, or `u16` for indices of a pruned matrix. */
   readonly format: string;
   /** 1 but for packed formats: a power of two up to 64. */
   readonly tileRows: number;
@@ -254,8 +254,19 @@ export interface NativePackWeight {
   readonly offsets: readonly number[];
   /** How integers are chosen where there is a choice: for the extremes of a group, or for the least squared error. */
   readonly method: 'nearest' | 'search';
-  /** How much the square of an error counts in each column; by default all alike. */
+  /** How much the square of an error counts in each column of the source; by default all alike. */
   readonly importance?: Float32Array;
+  /**
+   * When this is a part of what is left of the source [rows, columns]: in every `blockRows` rows, the blocks of
+   * `blockColumns` columns whose squares add up to most. With `indices` which blocks those are, else their values.
+   */
+  readonly pruning?: {
+    readonly rows: number;
+    readonly columns: number;
+    readonly blockRows: number;
+    readonly blockColumns: number;
+    readonly indices: boolean;
+  };
 }
 
 export interface PackSpec {

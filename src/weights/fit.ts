@@ -9,6 +9,7 @@ const weightDtypes: ReadonlyMap<string, DType> = new Map([
   ['F32', 'f32'],
   ['F16', 'f16'],
   ['BF16', 'bf16'],
+  ['U16', 'u16'],
 ]);
 
 /** The element type kernels read a stored tensor as; undefined when they cannot. Quantised blocks become f32. */

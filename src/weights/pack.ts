@@ -4,6 +4,7 @@ import path from 'node:path';
 import { getSystemErrorMap, getSystemErrorName } from 'node:util';
 import { CompilerBug, UserError } from '../diagnostic.js';
 import { ioReason, shown } from '../input-file.js';
+import type { Pruned } from '../ir/ops/leaf.js';
 import type { PackedName, PlacedPlane } from '../ir/packed.js';
 import { loadAddon } from '../runtime/addon.js';
 import type {
@@ -35,14 +36,16 @@ export interface PackedWeight {
   readonly bytes: number;
   /** [rows, columns]; a tensor of another rank is a single row. */
   readonly shape: readonly [number, number];
-  readonly format: 'f32' | 'f16' | 'bf16' | PackedName;
+  readonly format: 'f32' | 'f16' | 'bf16' | 'u16' | PackedName;
+  /** Of what it is a part, where not all of the source is kept: `shape` is then that of the part. */
+  readonly pruned?: Pruned;
   /** Where the planes of a packed format lie, and how many of its rows are interleaved: see `placePlanes`. */
   readonly planes?: readonly PlacedPlane[];
   readonly tileRows?: number;
   readonly source: WeightSource;
   /** How integers are chosen for floats: for the extremes of a group, or (the default) for the least squared error. */
   readonly method?: 'nearest' | 'search';
-  /** How much the square of an error counts in each column; by default all alike. */
+  /** How much the square of an error counts in each column of the source; by default all alike. */
   readonly importance?: Float32Array;
 }
 
@@ -139,7 +142,17 @@ function nativeWeight(
   index: number,
   files: ReadonlyMap<string, number>,
 ): NativePackWeight {
-  const { offset, bytes, shape, format, planes, tileRows = 1, method = 'search', importance } = weight;
+  const {
+    offset,
+    bytes,
+    shape,
+    format,
+    planes,
+    tileRows = 1,
+    method = 'search',
+    importance,
+    pruned,
+  } = weight;
   const [rows, columns] = shape;
   const end = planes ? Math.max(0, ...planes.map((plane) => plane.offset + plane.size)) : plainBytes(weight);
   if (end !== bytes)
@@ -154,16 +167,26 @@ function nativeWeight(
     offsets: planes ? planes.map((plane) => offset + plane.offset) : [offset],
     method,
     ...(importance ? { importance } : {}),
+    ...(pruned ? { pruning: pruningOf(pruned) } : {}),
   };
 }
+
+const pruningOf = ({ of: [rows, columns], block: [blockRows, blockColumns], part }: Pruned) => ({
+  rows,
+  columns,
+  blockRows,
+  blockColumns,
+  indices: part === 'columns',
+});
 
 const plainBytes = ({ shape: [rows, columns], format }: PackedWeight): number =>
   rows * columns * (format === 'f32' ? 4 : 2);
 
 function nativeSource(
-  { source, shape: [rows, columns] }: PackedWeight,
+  { source, shape, pruned }: PackedWeight,
   files: ReadonlyMap<string, number>,
 ): NativePackSource {
+  const [rows, columns] = pruned?.of ?? shape;
   if ('random' in source) return source;
   if ('compute' in source) {
     const values = source.compute();

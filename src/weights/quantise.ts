@@ -1,9 +1,10 @@
 import { UserError } from '../diagnostic.js';
-import { isOp, rewrite, makeNode, usersOf, type Graph, type Node } from '../ir/graph.js';
+import { isOp, rewrite, makeNode, type Graph, type Node } from '../ir/graph.js';
 import { isPackedName, packedFormats, rowMultiple, type PackedName } from '../ir/packed.js';
-import { defaultMethod, ruleFor, type Method, type Policy, type Role } from '../ir/policy.js';
+import { defaultMethod, ruleFor, type Method, type Policy } from '../ir/policy.js';
 import type { DType } from '../ir/type.js';
 import { blockFormats } from './blocks.js';
+import { Roles } from './roles.js';
 import type { Checkpoint } from './stored.js';
 
 /** The packed format that holds the very integers and scales of GGML's. */
@@ -36,31 +37,19 @@ export function quantise(
   policy: Policy,
   checkpoint: Pick<Checkpoint, 'tensors'> | undefined,
 ): Quantised {
-  const users = usersOf(graph);
-  const attended = productsAttended(graph);
-  const heads = productsBehind(graph.outputs.get('logits'));
+  const roles = new Roles(graph);
   const methods = new Map<string, Method>();
   const kept = new Map<string, string[]>();
-  const rolesOf = (weight: Node, readers: readonly Node[]): ReadonlySet<Role> => {
-    const roles = new Set<Role>();
-    for (const reader of readers) {
-      if (isOp(reader, 'embed') && reader.inputs[1] === weight) roles.add('embedding');
-      if (heads.has(reader)) roles.add('lm_head');
-      if (attended.has(reader)) roles.add('qkv');
-    }
-    return roles;
-  };
   const choose = (node: Node<'weight'>): DType | PackedName => {
-    const { name, shape, transposed } = node.attrs;
+    const { name, shape, transposed, pruned } = node.attrs;
     const { dtype } = node.type;
-    const readers = users.get(node) ?? [];
-    if (!readers.every((reader) => readsAsMatrix(reader, node))) return dtype;
+    if (!roles.readersOf(node).every((reader) => readsAsMatrix(reader, node))) return dtype;
     const tensor = checkpoint?.tensors.get(name);
     const stored = tensor?.dtype ?? '';
-    // A matrix that lies the other way round has its groups along the wrong axis.
+    // A matrix that lies the other way round has its groups along the wrong axis, and pruning takes groups apart.
     const turned = (transposed ?? false) !== (tensor?.columnsFirst ?? false);
-    const twin = turned ? undefined : twins.get(stored);
-    const rule = ruleFor(policy, name, rolesOf(node, readers));
+    const twin = turned || pruned ? undefined : twins.get(stored);
+    const rule = ruleFor(policy, name, roles.of(node));
     const wanted = rule?.format ?? 'stored';
     if (wanted === 'stored' || wanted === twin) return twin ?? dtype;
     if (!isPackedName(wanted)) return wanted;
@@ -91,34 +80,8 @@ export function quantise(
 }
 
 function readsAsMatrix(reader: Node, weight: Node): boolean {
-  if (!isOp(reader, 'linear', 'embed')) return false;
+  if (!isOp(reader, 'linear', 'sparse_linear', 'embed')) return false;
   return reader.inputs.every((input, i) => input !== weight || i === 1);
-}
-
-/** The product that logits are, whatever is done to each of them afterwards. */
-function productsBehind(logits: Node | undefined): ReadonlySet<Node> {
-  const found = new Set<Node>();
-  for (let node = logits; node && !found.has(node);) {
-    if (isOp(node, 'linear')) return new Set([node]);
-    found.add(node);
-    node = isOp(node, 'scale', 'tanh', 'reshape') ? node.inputs[0] : undefined;
-  }
-  return new Set();
-}
-
-/** The products that queries, keys and values are, after a bias, a norm or a rotation. */
-function productsAttended(graph: Graph): ReadonlySet<Node> {
-  const found = new Set<Node>();
-  for (const attention of graph.nodes) {
-    if (!isOp(attention, 'attention')) continue;
-    const seen = new Set<Node>(attention.inputs.slice(0, 3));
-    for (const node of seen) {
-      if (isOp(node, 'linear')) found.add(node);
-      else if (isOp(node, 'reshape', 'split', 'rope', 'rms_norm', 'layer_norm', 'scale', 'add', 'mul'))
-        for (const input of node.inputs) seen.add(input);
-    }
-  }
-  return found;
 }
 
 function twice({ attrs: { name }, origin }: Node<'weight'>, stored: string, wanted: PackedName): UserError {

@@ -5,6 +5,7 @@ import { expect, it } from 'vitest';
 import { compile } from 'upgc/compiler';
 import type { ProgramSpec } from '../../src/runtime/native.js';
 import { readPlan } from '../../src/runtime/plan.js';
+import * as dsl from '../../src/ir/dsl.js';
 import { programSpec } from '../../src/runtime/session.js';
 import type { CacheDType } from '../../src/passes/insert-kv-cache.js';
 import { sharedFolder } from '../support/temporary.js';
@@ -67,6 +68,39 @@ it
   const entries = [...ptx.matchAll(/\.visible \.entry (\w+)\(/g)].map(([, name]) => name);
   expect(entries).toEqual(spec.kernels.map(({ name }) => `upgc_${name}`));
 });
+
+it.skipIf(clang === undefined)(
+  'products with sparse matrices, whose rows are loaded 16 bytes at a time',
+  async () => {
+    const model = dsl.model({ name: 'sparse', config: dsl.z.looseObject({}), context: () => 4 }, () => {
+      const x = dsl.embed(dsl.tokens(), dsl.weight('table', [64, 64]));
+      const names = ['floats', 'halves', 'bfloats', 'integers'];
+      const products = names.map((name) => dsl.linear(x, dsl.weight(name, [64, 64])));
+      return products.reduce((a, b) => dsl.mul(a, dsl.silu(b)));
+    });
+    const out = path.join(sharedFolder(), 'sparse');
+    await compile({
+      model,
+      weights: 'random:1',
+      target: 'cuda',
+      out,
+      sparsify: 'floats=magnitude:0.5:4x8,halves=magnitude:0.5:16x1,*=magnitude:0.5',
+      quantize: [
+        { match: 'halves', format: 'f16' },
+        { match: 'bfloats', format: 'bf16' },
+        { match: 'integers', format: 'q4g32' },
+      ],
+    });
+    const spec = programSpec(out, readPlan(out));
+    const ptx = await ptxOf(spec);
+    const sparse = spec.kernels.filter(({ name }) => name.includes('sparse'));
+    expect(sparse.length).toBeGreaterThan(0);
+    for (const { name } of sparse) {
+      const [, body = ''] = ptx.split(`.visible .entry upgc_${name}(`);
+      expect(body.slice(0, body.indexOf('\n}'))).toMatch(/ld\.(global\.)?(nc\.)?v4\./);
+    }
+  },
+);
 
 it.skipIf(clang === undefined)('the library that only CUDA has', async () => {
   const spec = emptySpec(path.join(sharedFolder(), 'cache'), {

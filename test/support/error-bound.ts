@@ -2,11 +2,13 @@ import { nameInputs, type Named, type NdArray } from '../../src/ir/define.js';
 import { isOp, type Graph, type Node } from '../../src/ir/graph.js';
 import { isPackedName } from '../../src/ir/packed.js';
 import { visibleRows } from '../../src/ir/ops/attention.js';
+import { blockOf } from '../../src/ir/ops/sparse.js';
 import { ops, type AttrsOf, type OpName, type OpOf } from '../../src/ir/ops/index.js';
 import { rounded, type DType } from '../../src/ir/type.js';
 import { isHalved, isTiled } from '../../src/passes/matmul.js';
 import { expError, gamma, halfTiny, halfUnit, tanhError, tiny, u } from './rounding.js';
 import { possibleIds } from './sample-bound.js';
+import { dense } from './sparse.js';
 
 /**
  * How far a single-precision device may be from the interpreter: a running error analysis (Higham, Accuracy and
@@ -248,6 +250,19 @@ const bounds: { readonly [N in OpName]: Bound<N> } = {
       return error + at(bias.error, row) + rounding(k + 1, size + magnitude(bias, row));
     });
   },
+  sparse_linear: ({ x, values, columns, bias }, attrs, result) => {
+    const size = [values.shape[0] ?? 0, x.shape[1] ?? 0] as const;
+    const { rows, columns: width } = blockOf(values.shape, columns.shape);
+    // Products with zeros add no rounding.
+    const whole = (of: Float64Array): Float64Array => dense(of, columns.data, size, [rows, width]);
+    const matrix = {
+      shape: size,
+      data: whole(values.data),
+      error: whole(values.error),
+      terms: values.terms && whole(values.terms),
+    };
+    return bounds.linear({ x, weight: matrix, ...(bias && { bias }) }, attrs, result);
+  },
   rms_norm: ({ x, weight }, { eps, offset = 0 }, result) =>
     normBound(x, shifted(weight, offset), eps, result),
   layer_norm: ({ x, weight, bias }, { eps }, result) => {
@@ -455,7 +470,7 @@ function tileOperands(node: Node, operands: readonly Approximate[]): readonly Ap
 export function errorBounds(
   graph: Graph,
   values: ReadonlyMap<Node, NdArray>,
-  packed: ReadonlyMap<string, { readonly terms: Float64Array }> = new Map(),
+  packed: ReadonlyMap<string, { readonly terms: Float64Array | undefined }> = new Map(),
   { halves = false, tiled = false }: { readonly halves?: boolean; readonly tiled?: boolean } = {},
 ): Map<Node, Approximate> {
   const found = new Map<Node, Approximate>();

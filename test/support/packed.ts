@@ -89,14 +89,16 @@ export function packedValues(
   return values;
 }
 
-/** The elements of a packed matrix, and for each the magnitudes added up that it is the sum of. */
+/** The elements of a stored matrix, and where it is packed the magnitudes added up that each is the sum of. */
 export interface PackedValues {
   readonly data: Float64Array;
-  readonly terms: Float64Array;
+  readonly terms: Float64Array | undefined;
 }
 
 /** The packed matrices of a build, by name, as the bytes of its weights.bin say. */
-export function packedValuesOf(build: string): ReadonlyMap<string, PackedValues> {
+export function packedValuesOf(
+  build: string,
+): ReadonlyMap<string, PackedValues & { readonly terms: Float64Array }> {
   const plan = readPlan(build);
   const packed = plan.weights.filter(({ dtype }) => isPackedName(dtype));
   if (packed.length === 0) return new Map();
@@ -124,12 +126,13 @@ export function alone(
     readonly tileRows?: number;
     readonly method?: 'nearest' | 'search';
     readonly importance?: Float32Array;
+    readonly pruned?: NonNullable<PackedWeight['pruned']>;
   } = {},
 ): PackedWeight {
   const { tileRows = 1 } = options;
-  if (format === 'f32' || format === 'f16' || format === 'bf16') {
+  if (!isPackedName(format)) {
     const bytes = shape[0] * shape[1] * (format === 'f32' ? 4 : 2);
-    return { offset: 0, bytes, shape, format, source };
+    return { offset: 0, bytes, shape, format, source, ...options };
   }
   const placed = placePlanes(packedFormats[format], shape, { tileRows, alignment });
   return { offset: 0, ...placed, shape, format, source, ...options, tileRows };

@@ -502,8 +502,8 @@ function* uniform(text: string): Generator<number, never> {
   }
 }
 
-const significandBits: { readonly [D in DType]: number } = { f32: 24, f16: 11, bf16: 8, i32: 32 };
-const leastExponent: { readonly [D in DType]: number } = { f32: -126, f16: -14, bf16: -126, i32: 0 };
+const significandBits: { readonly [D in DType]: number } = { f32: 24, f16: 11, bf16: 8, i32: 32, u16: 16 };
+const leastExponent: { readonly [D in DType]: number } = { f32: -126, f16: -14, bf16: -126, i32: 0, u16: 0 };
 
 /** The nearest number of an element type. */
 function rounded(value: number, dtype: DType): number {

@@ -8,6 +8,7 @@ import type { Graph } from '../../src/ir/graph.js';
 import { interpret } from '../../src/ir/interpret.js';
 import type { Quantize } from '../../src/ir/policy.js';
 import { matrixSize } from '../../src/passes/flash-shape.js';
+import type { Sparsify } from '../../src/ir/sparsity.js';
 import { insertKvCache, type CacheDType } from '../../src/passes/insert-kv-cache.js';
 import { leastTokens } from '../../src/passes/matmul.js';
 import type { TargetName } from '../../src/passes/target.js';
@@ -19,8 +20,9 @@ import { programSpec, Session } from '../../src/runtime/session.js';
 import type { Run } from './devices.js';
 import { compare, errorBounds, type Approximate, type Comparison } from './error-bound.js';
 import { samplingAt, samplingSeed, weightValues, writeCheckpoint } from './random-graph.js';
-import { packedValuesOf, type PackedValues } from './packed.js';
+import type { PackedValues } from './packed.js';
 import { possibleIds } from './sample-bound.js';
+import { storedMatrices } from './sparse.js';
 
 /** A model, and the text that every entry point of its build computes. */
 export interface Trial {
@@ -29,6 +31,7 @@ export interface Trial {
   readonly graph: Graph;
   readonly target: TargetName;
   readonly quantize?: Quantize;
+  readonly sparsify?: Sparsify;
   /** By default the CPU device. */
   readonly device?: Run['device'];
   readonly tokens: readonly number[];
@@ -156,12 +159,23 @@ class Steps {
 
 /** A folder with a checkpoint for a model, and its build in `build`; removed after `body`. */
 export async function compiled<R>(trial: Trial, body: (build: string) => Promise<R>): Promise<R> {
-  const { model, graph, target, chunk, context, kv, fuse = true, quantize = 'stored' } = trial;
+  const { model, graph, target, chunk, context, kv, fuse = true, quantize = 'stored', sparsify } = trial;
   const dir = mkdtempSync(path.join(realpathSync(tmpdir()), 'upgc-random-'));
   const [weights, build] = [path.join(dir, 'checkpoint'), path.join(dir, 'build')];
   try {
     writeCheckpoint(weights, graph, weightValues(graph));
-    await compile({ model, weights, out: build, target, chunk, context, quantize, fuse, ...(kv && { kv }) });
+    await compile({
+      model,
+      weights,
+      out: build,
+      target,
+      chunk,
+      context,
+      quantize,
+      fuse,
+      ...(kv && { kv }),
+      ...(sparsify && { sparsify }),
+    });
     return await body(build);
   } finally {
     rmSync(dir, { recursive: true, force: true });
@@ -180,7 +194,7 @@ export interface Difference {
 /** The first difference in what the session and the entry points compute; the greatest ratio otherwise. */
 export async function difference(build: string, trial: Trial): Promise<Difference> {
   const { tokens, chunk, device = 'cpu' } = trial;
-  const packed = packedValuesOf(build);
+  const packed = storedMatrices(build, trial.graph);
   const expected = reference(trial, tokens, packed);
   const possible: number[] = [];
   const [, vocabulary = 1] = expected.shape;

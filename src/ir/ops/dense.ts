@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineOp, reject } from '../define.js';
-import { elementCount, f32, formatType, sameShape, type TensorType } from '../type.js';
+import { elementCount, f32, formatType, isReal, sameShape, type TensorType } from '../type.js';
 
 const none = z.object({});
 
@@ -17,7 +17,7 @@ export const embed = defineOp({
   tokenwise: true,
   infer: ({ ids, table }) => {
     if (ids.dtype !== 'i32' || ids.shape.length !== 1) reject(`ids must be i32[T], not ${formatType(ids)}`);
-    if (table.dtype === 'i32' || table.shape.length !== 2 || hasTokens(table))
+    if (!isReal(table) || table.shape.length !== 2 || hasTokens(table))
       reject(`table must be [V, D], not ${formatType(table)}`);
     return f32(...ids.shape, ...table.shape.slice(1));
   },
@@ -43,13 +43,13 @@ export const linear = defineOp({
   tokenwise: true,
   infer: ({ x, weight, bias }) => {
     if (x.dtype !== 'f32' || x.shape.length !== 2) reject(`x must be f32[T, K], not ${formatType(x)}`);
-    if (weight.dtype === 'i32' || weight.shape.length !== 2 || hasTokens(weight)) {
+    if (!isReal(weight) || weight.shape.length !== 2 || hasTokens(weight)) {
       reject(`weight must be [N, K], not ${formatType(weight)}`);
     }
     if (weight.shape[1] !== x.shape[1]) {
       reject(`the last axis of weight ${formatType(weight)} must match the last axis of x ${formatType(x)}`);
     }
-    if (bias && (bias.dtype === 'i32' || !sameShape(bias.shape, weight.shape.slice(0, 1)))) {
+    if (bias && (!isReal(bias) || !sameShape(bias.shape, weight.shape.slice(0, 1)))) {
       reject(`bias ${formatType(bias)} must match the first axis of weight ${formatType(weight)}`);
     }
     return f32(...x.shape.slice(0, 1), ...weight.shape.slice(0, 1));

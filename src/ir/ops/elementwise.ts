@@ -1,12 +1,12 @@
 import { z } from 'zod';
 import { defineOp, reject, singlePrecision, type Cost, type NdArray } from '../define.js';
-import { elementCount, formatType, sameShape, type TensorType } from '../type.js';
+import { elementCount, formatType, isReal, sameShape, type TensorType } from '../type.js';
 
 const none = z.object({});
 
 /** Real inputs give f32: activations are computed and stored in single precision. */
 function realResult(x: TensorType, name = 'x'): TensorType {
-  if (x.dtype === 'i32') reject(`${name} must be real numbers, not ${formatType(x)}`);
+  if (!isReal(x)) reject(`${name} must be real numbers, not ${formatType(x)}`);
   return { dtype: 'f32', shape: x.shape };
 }
 
@@ -15,7 +15,7 @@ function broadcastResult(a: TensorType, b: TensorType): TensorType {
   if (!sameShape(a.shape.slice(a.shape.length - b.shape.length), b.shape)) {
     reject(`b ${formatType(b)} must have the shape of a ${formatType(a)}, or of its last axes`);
   }
-  if (b.dtype === 'i32') reject(`b must be real numbers, not ${formatType(b)}`);
+  if (!isReal(b)) reject(`b must be real numbers, not ${formatType(b)}`);
   return realResult(a, 'a');
 }
 

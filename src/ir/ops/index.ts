@@ -6,6 +6,7 @@ import { add, gelu, mul, scale, silu, tanh } from './elementwise.js';
 import { input, ropeTable, state, weight } from './leaf.js';
 import { argmax, last, layerNorm, rmsNorm, softmax } from './row.js';
 import { sample, sampleParts } from './sample.js';
+import { sparseLinear } from './sparse.js';
 import { positions, reshape, split } from './shape.js';
 
 /** Every op. Tables over ops are total over these keys, so the compiler lists what a new op still needs. */
@@ -16,6 +17,7 @@ export const ops = {
   rope_table: ropeTable,
   embed,
   linear,
+  sparse_linear: sparseLinear,
   rms_norm: rmsNorm,
   layer_norm: layerNorm,
   rope,

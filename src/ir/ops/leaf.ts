@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { defineOp, reject, singlePrecision } from '../define.js';
 import { isPackedName, packedFormats, rowMultiple } from '../packed.js';
-import { dtypes, elementCount, storedAs } from '../type.js';
+import { dtypes, elementCount, storedAs, type StoredAs } from '../type.js';
 
 const shape = z.array(z.union([z.int().nonnegative(), z.string()]));
 const free = () => ({ flops: 0, reduction: 1 });
@@ -23,9 +23,20 @@ export const input = defineOp({
   cost: free,
 });
 
+/**
+ * A part of what pruning keeps of a matrix [N, K] of the checkpoint: in every `block[0]` rows, the blocks of `block[1]`
+ * columns whose squares add up to most, as many as the shape says. See sparse_linear.
+ */
+const pruned = z.object({
+  of: z.tuple([z.int().positive(), z.int().positive()]),
+  block: z.tuple([z.int().positive(), z.int().positive()]),
+  part: z.enum(['values', 'columns']),
+});
+export type Pruned = z.output<typeof pruned>;
+
 export const weight = defineOp({
   name: 'weight',
-  doc: 'A tensor of the checkpoint, by its name there; of two axes, the other way round there if `transposed`.',
+  doc: 'A tensor of the checkpoint, by its name there; of two axes, the other way round there if `transposed`; or a part of what is left of it when it is `pruned`.',
   class: 'leaf',
   inputs: [],
   attrs: z.object({
@@ -33,11 +44,13 @@ export const weight = defineOp({
     dtype: z.enum(storedAs),
     shape: z.array(z.int().positive()),
     transposed: z.literal(true).optional(),
+    pruned: pruned.optional(),
   }),
   tokenwise: false,
-  infer: (_, { dtype, shape, transposed }) => {
+  infer: (_, { dtype, shape, transposed, pruned }) => {
     if (transposed && shape.length !== 2)
       reject(`only a matrix can be transposed, not [${shape.join(', ')}]`);
+    if (pruned) checkPruned(pruned, dtype, shape);
     if (isPackedName(dtype)) {
       const multiple = rowMultiple(packedFormats[dtype]);
       const [, columns = 1, ...others] = shape;
@@ -51,6 +64,20 @@ export const weight = defineOp({
   evaluate: (_, { name }) => unbound(`weight ${name}`),
   cost: free,
 });
+
+function checkPruned({ of, block: [r, c], part }: Pruned, dtype: StoredAs, shape: readonly number[]): void {
+  const [rows, columns] = part === 'values' ? [1, 1] : [r, c];
+  const [n = 0, kept = 0] = shape;
+  if (
+    shape.length !== 2 ||
+    n * rows !== of[0] ||
+    kept * columns > of[1] ||
+    of[0] % r !== 0 ||
+    of[1] % c !== 0
+  )
+    reject(`[${shape.join(', ')}] are no ${part} of [${of.join(', ')}] in blocks of ${r} x ${c}`);
+  if ((dtype === 'u16') !== (part === 'columns')) reject(`${part} of a pruned matrix cannot be ${dtype}`);
+}
 
 export const state = defineOp({
   name: 'state',

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineOp, reject, singlePrecision } from '../define.js';
-import { elementCount, formatType, i32, lastDim, sameShape, type TensorType } from '../type.js';
+import { elementCount, formatType, i32, isReal, lastDim, sameShape, type TensorType } from '../type.js';
 
 const none = z.object({});
 
@@ -15,7 +15,7 @@ function checkRows(x: TensorType): void {
 
 /** A norm's weight or bias. */
 function checkVector(name: string, vector: TensorType, x: TensorType): void {
-  if (vector.dtype !== 'i32' && sameShape(vector.shape, [lastDim(x.shape)])) return;
+  if (isReal(vector) && sameShape(vector.shape, [lastDim(x.shape)])) return;
   reject(`${name} ${formatType(vector)} must match the last axis of x ${formatType(x)}`);
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { checkStart, defineOp, reject } from '../define.js';
-import { elementCount, formatType, lastDim, type Dim } from '../type.js';
+import { elementCount, formatType, isReal, lastDim, type Dim } from '../type.js';
 
 const free = () => ({ flops: 0, reduction: 1 });
 
@@ -70,11 +70,7 @@ export const positions = defineOp({
   attrs: z.object({}),
   tokenwise: false,
   infer: ({ table, start }) => {
-    if (
-      table.dtype === 'i32' ||
-      table.shape.length !== 2 ||
-      table.shape.some((dim) => typeof dim === 'string')
-    )
+    if (!isReal(table) || table.shape.length !== 2 || table.shape.some((dim) => typeof dim === 'string'))
       reject(`table must be [P, D], not ${formatType(table)}`);
     checkStart(start);
     return { dtype: table.dtype, shape: ['T', ...table.shape.slice(1)] };
