@@ -128,9 +128,9 @@ describe('figures', () => {
         "dispatchesPerLayer": 6,
         "entries": {
           "decode": {
-            "barriers": 242,
-            "dispatches": 243,
-            "dispatchesOutside": 3,
+            "barriers": 243,
+            "dispatches": 244,
+            "dispatchesOutside": 4,
             "dispatchesPerLayer": 6,
             "pool": {
               "bytes": 706560,
@@ -139,9 +139,9 @@ describe('figures', () => {
             },
           },
           "prefill": {
-            "barriers": 281,
-            "dispatches": 282,
-            "dispatchesOutside": 3,
+            "barriers": 282,
+            "dispatches": 283,
+            "dispatchesOutside": 4,
             "dispatchesPerLayer": 7,
             "pool": {
               "bytes": 7208960,
@@ -161,7 +161,7 @@ describe('figures', () => {
             },
           },
         },
-        "kernels": 18,
+        "kernels": 19,
         "nodes": 1128,
         "parameters": 14659507200,
       }
@@ -175,9 +175,9 @@ describe('figures', () => {
         "dispatchesPerLayer": 6,
         "entries": {
           "decode": {
-            "barriers": 194,
-            "dispatches": 195,
-            "dispatchesOutside": 3,
+            "barriers": 195,
+            "dispatches": 196,
+            "dispatchesOutside": 4,
             "dispatchesPerLayer": 6,
             "pool": {
               "bytes": 299008,
@@ -186,9 +186,9 @@ describe('figures', () => {
             },
           },
           "prefill": {
-            "barriers": 225,
-            "dispatches": 226,
-            "dispatchesOutside": 3,
+            "barriers": 226,
+            "dispatches": 227,
+            "dispatchesOutside": 4,
             "dispatchesPerLayer": 7,
             "pool": {
               "bytes": 4915200,
@@ -208,7 +208,7 @@ describe('figures', () => {
             },
           },
         },
-        "kernels": 18,
+        "kernels": 19,
         "nodes": 936,
         "parameters": 6738415616,
       }

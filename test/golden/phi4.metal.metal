@@ -420,6 +420,23 @@ kernel void attention_parts_32_40x10x128(
     device const float* queries = q + tile * 512;
     device const float* head_keys = k + tile * 128 + part;
     device const float* head_values = v + tile * 128 + part;
+    // The rows of a block are on their way while those before it are weighed; of the first one, all but the row of this step
+    // before earlier kernels have finished.
+    float4 key[4][1];
+    float4 value[4][1];
+    if (start < end) {
+        const uint begin = start;
+        for (uint r = 0; r < 4; ++r) {
+            const uint position = metal::min(begin + r * 4 + row, end - 1);
+            for (uint c = 0; c < 1; ++c)
+                key[r][c] = *(device const float4*)(head_keys + position * 1280);
+        }
+        for (uint r = 0; r < 4; ++r) {
+            const uint position = metal::min(begin + r * 4 + row, end - 1);
+            for (uint c = 0; c < 1; ++c)
+                value[r][c] = *(device const float4*)(head_values + position * 1280);
+        }
+    }
     float query[4][4];
     float greatest[4];
     float total[4];
@@ -432,16 +449,7 @@ kernel void attention_parts_32_40x10x128(
         greatest[h] = -3e38f;
         total[h] = 0.0f;
     }
-    for (uint begin = start; begin < end; begin += 16) {
-        float4 key[4][1];
-        float4 value[4][1];
-        for (uint r = 0; r < 4; ++r) {
-            const uint position = metal::min(begin + r * 4 + row, end - 1);
-            for (uint c = 0; c < 1; ++c) {
-                key[r][c] = *(device const float4*)(head_keys + position * 1280);
-                value[r][c] = *(device const float4*)(head_values + position * 1280);
-            }
-        }
+    for (uint begin = start; begin < end;) {
         float score[4][4];
         for (uint r = 0; r < 4; ++r) {
             float x[4];
@@ -451,6 +459,14 @@ kernel void attention_parts_32_40x10x128(
                 for (uint i = 0; i < 4; ++i) dot += query[h][i] * x[i];
                 dot = lanes_sum<1, 32>(dot);
                 score[h][r] = begin + r * 4 + row < end ? dot * 0.088388346f : -INFINITY;
+            }
+        }
+        begin += 16;
+        if (begin < end) {
+            for (uint r = 0; r < 4; ++r) {
+                const uint position = metal::min(begin + r * 4 + row, end - 1);
+                for (uint c = 0; c < 1; ++c)
+                    key[r][c] = *(device const float4*)(head_keys + position * 1280);
             }
         }
         for (uint h = 0; h < 4; ++h) {
@@ -470,6 +486,13 @@ kernel void attention_parts_32_40x10x128(
             for (uint c = 0; c < 1; ++c) unpack(value[r][c], x + c * 4);
             for (uint h = 0; h < 4; ++h)
                 for (uint i = 0; i < 4; ++i) mixed[h][i] += score[h][r] * x[i];
+        }
+        if (begin < end) {
+            for (uint r = 0; r < 4; ++r) {
+                const uint position = metal::min(begin + r * 4 + row, end - 1);
+                for (uint c = 0; c < 1; ++c)
+                    value[r][c] = *(device const float4*)(head_values + position * 1280);
+            }
         }
     }
     // All rows of a simdgroup, then those of all simdgroups.
@@ -520,16 +543,34 @@ kernel void attention_combine_32_40x128(
     uint thread_index [[thread_index_in_threadgroup]]
 ) {
     device const float* head = parts + group.y * 4160;
-    // What each part adds to the softmax of the head; a lane for each.
-    const bool known = lane < 32;
-    const float greatest = known ? head[lane * 130 + 128] : -INFINITY;
-    const float power = metal::exp(greatest - simd_max(greatest));
-    const float total = simd_sum(known ? power * head[lane * 130 + 129] : 0.0f);
-    if (thread_index < 32) shares[thread_index] = power / total;
+    // An element of every part, on its way while the parts are weighed.
+    const uint d = metal::min(thread_index, 128u - 1);
+    float own[32];
+    for (uint p = 0; p < 32; ++p) own[p] = head[p * 130 + d];
+    // What each part adds to the softmax of the head; lanes take parts in turn.
+    float power[1];
+    float most = -INFINITY;
+    for (uint i = 0; i < 1; ++i) {
+        const uint p = i * 32 + lane;
+        power[i] = head[p * 130 + 128];
+        most = metal::max(most, power[i]);
+    }
+    most = simd_max(most);
+    float total = 0.0f;
+    for (uint i = 0; i < 1; ++i) {
+        const uint p = i * 32 + lane;
+        power[i] = metal::exp(power[i] - most);
+        total += power[i] * head[p * 130 + 129];
+    }
+    total = simd_sum(total);
+    for (uint i = 0; i < 1; ++i) {
+        const uint p = i * 32 + thread_index;
+        if (thread_index < 32) shares[p] = power[i] / total;
+    }
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (uint d = thread_index; d < 128; d += 128) {
+    if (thread_index < 128) {
         float mixed = 0.0f;
-        for (uint p = 0; p < 32; ++p) mixed += shares[p] * head[p * 130 + d];
+        for (uint p = 0; p < 32; ++p) mixed += shares[p] * own[p];
         const uint n = group.y * 128 + d;
         const float v0 = mixed;
         y[n] = v0;
@@ -696,13 +737,49 @@ kernel void matvec_bf16_norm_100352x5120(
     }
 }
 
-/// Draws the next of 100352 ids, stores it after the tokens so far and ends the step.
-kernel void sample_100352(
+/// The winner of each of 98 parts of 100352 ids when all may be drawn: its score and the id.
+kernel void sample_parts_98_100352(
     device const float* x [[buffer(0)]],
     device const float* sampling [[buffer(1)]],
     device const int* seed [[buffer(2)]],
-    device int* ids [[buffer(3)]],
-    device Step& step [[buffer(4)]],
+    device float* y [[buffer(3)]],
+    constant Step& step [[buffer(4)]],
+    threadgroup float* scratch [[threadgroup(0)]],
+    uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]]
+) {
+    device const float* row = x;
+    const float temperature = sampling[0];
+    const uint next = step.position + step.tokens;
+    const uint end = metal::min((group.y + 1) * 1024, 100352u);
+    float best = -INFINITY;
+    uint index = 100352;
+    for (uint i = group.y * 1024 + thread_index; i < end; i += 256) {
+        const float noise = temperature > 0.0f ? temperature * gumbel(i, next, uint(seed[0])) : 0.0f;
+        if (row[i] + noise > best) {
+            best = row[i] + noise;
+            index = i;
+        }
+    }
+    const float highest = threadgroup_max<8>(best, scratch, lane, simdgroup);
+    const float winner = -threadgroup_max<8>(best == highest ? -float(index) : -100352.0f, scratch, lane, simdgroup);
+    if (thread_index == 0) {
+        device float* output = y + group.y * 2;
+        output[0] = highest;
+        output[1] = winner;
+    }
+}
+
+/// Draws the next of 100352 ids, stores it after the tokens so far and ends the step.
+kernel void sample_of_98_100352(
+    device const float* x [[buffer(0)]],
+    device const float* sampling [[buffer(1)]],
+    device const int* seed [[buffer(2)]],
+    device const float* winners [[buffer(3)]],
+    device int* ids [[buffer(4)]],
+    device Step& step [[buffer(5)]],
     threadgroup float* scratch [[threadgroup(0)]],
     uint thread_index [[thread_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]],
@@ -711,18 +788,20 @@ kernel void sample_100352(
     device const float* row = x;
     const float temperature = sampling[0];
     const uint next = step.position + step.tokens;
-    float most = -INFINITY;
-    if (temperature > 0.0f)
-        for (uint i = thread_index; i < 100352; i += 1024) most = metal::max(most, row[i]);
-    const float greatest = threadgroup_max<32>(most, scratch, lane, simdgroup);
+    const float top_k = sampling[1];
+    const float top_p = sampling[2];
+    const float min_p = sampling[3];
+    const bool limited = top_k > 0.0f && top_k < 100352.0f;
+    // Whether any id may be drawn, or the likeliest is wanted.
+    const bool every = temperature <= 0.0f || (!limited && top_p >= 1.0f && min_p <= 0.0f);
     // Candidates are the elements with keys of at least `least` that are not below `lowest`.
     uint least = 0;
     float lowest = -INFINITY;
-    if (temperature > 0.0f) {
-        const float top_k = sampling[1];
-        const float top_p = sampling[2];
-        const float min_p = sampling[3];
-        if (top_k > 0.0f && top_k < 100352.0f) {
+    if (!every) {
+        float most = -INFINITY;
+        for (uint i = thread_index; i < 100352; i += 1024) most = metal::max(most, row[i]);
+        const float greatest = threadgroup_max<32>(most, scratch, lane, simdgroup);
+        if (limited) {
             // The greatest key that no fewer than top_k elements have reached.
             uint high = order_key(greatest);
             while (least < high) {
@@ -754,8 +833,14 @@ kernel void sample_100352(
     }
     float best = -INFINITY;
     uint index = 100352;
+    for (uint p = thread_index; every && p < 98; p += 1024) {
+        if (winners[2 * p] > best) {
+            best = winners[2 * p];
+            index = uint(winners[2 * p + 1]);
+        }
+    }
     // Elements are loaded a few at a time: one after the other, each would be waited for.
-    for (uint begin = thread_index; begin < 100352; begin += 8 * 1024) {
+    for (uint begin = every ? 100352 : thread_index; begin < 100352; begin += 8 * 1024) {
         float own[8];
         for (uint j = 0; j < 8; ++j) own[j] = row[metal::min(begin + j * 1024, 100352u - 1)];
         for (uint j = 0; j < 8; ++j) {

@@ -474,18 +474,20 @@ kernel void sample_512(
     device const float* row = x;
     const float temperature = sampling[0];
     const uint next = step.position + step.tokens;
-    float most = -INFINITY;
-    if (temperature > 0.0f)
-        for (uint i = thread_index; i < 512; i += 1) most = metal::max(most, row[i]);
-    const float greatest = simd_max(most);
+    const float top_k = sampling[1];
+    const float top_p = sampling[2];
+    const float min_p = sampling[3];
+    const bool limited = top_k > 0.0f && top_k < 512.0f;
+    // Whether any id may be drawn, or the likeliest is wanted.
+    const bool every = temperature <= 0.0f || (!limited && top_p >= 1.0f && min_p <= 0.0f);
     // Candidates are the elements with keys of at least `least` that are not below `lowest`.
     uint least = 0;
     float lowest = -INFINITY;
-    if (temperature > 0.0f) {
-        const float top_k = sampling[1];
-        const float top_p = sampling[2];
-        const float min_p = sampling[3];
-        if (top_k > 0.0f && top_k < 512.0f) {
+    if (!every) {
+        float most = -INFINITY;
+        for (uint i = thread_index; i < 512; i += 1) most = metal::max(most, row[i]);
+        const float greatest = simd_max(most);
+        if (limited) {
             // The greatest key that no fewer than top_k elements have reached.
             uint high = order_key(greatest);
             while (least < high) {

@@ -422,6 +422,23 @@ kernel void attention_parts_8_8x4x8(
     device const float* queries = q + tile * 16;
     device const float* head_keys = k + tile * 8 + part;
     device const float* head_values = v + tile * 8 + part;
+    // The rows of a block are on their way while those before it are weighed; of the first one, all but the row of this step
+    // before earlier kernels have finished.
+    float4 key[1][1];
+    float4 value[1][1];
+    if (start < end) {
+        const uint begin = start;
+        for (uint r = 0; r < 1; ++r) {
+            const uint position = metal::min(begin + row, end - 1);
+            for (uint c = 0; c < 1; ++c)
+                key[r][c] = *(device const float4*)(head_keys + position * 32);
+        }
+        for (uint r = 0; r < 1; ++r) {
+            const uint position = metal::min(begin + row, end - 1);
+            for (uint c = 0; c < 1; ++c)
+                value[r][c] = *(device const float4*)(head_values + position * 32);
+        }
+    }
     float query[2][4];
     float greatest[2];
     float total[2];
@@ -434,16 +451,7 @@ kernel void attention_parts_8_8x4x8(
         greatest[h] = -3e38f;
         total[h] = 0.0f;
     }
-    for (uint begin = start; begin < end; begin += 64) {
-        float4 key[1][1];
-        float4 value[1][1];
-        for (uint r = 0; r < 1; ++r) {
-            const uint position = metal::min(begin + row, end - 1);
-            for (uint c = 0; c < 1; ++c) {
-                key[r][c] = *(device const float4*)(head_keys + position * 32);
-                value[r][c] = *(device const float4*)(head_values + position * 32);
-            }
-        }
+    for (uint begin = start; begin < end;) {
         float score[2][1];
         for (uint r = 0; r < 1; ++r) {
             float x[4];
@@ -453,6 +461,14 @@ kernel void attention_parts_8_8x4x8(
                 for (uint i = 0; i < 4; ++i) dot += query[h][i] * x[i];
                 dot = lanes_sum<1, 2>(dot);
                 score[h][r] = begin + row < end ? dot * 0.35355338f : -INFINITY;
+            }
+        }
+        begin += 64;
+        if (begin < end) {
+            for (uint r = 0; r < 1; ++r) {
+                const uint position = metal::min(begin + row, end - 1);
+                for (uint c = 0; c < 1; ++c)
+                    key[r][c] = *(device const float4*)(head_keys + position * 32);
             }
         }
         for (uint h = 0; h < 2; ++h) {
@@ -472,6 +488,13 @@ kernel void attention_parts_8_8x4x8(
             for (uint c = 0; c < 1; ++c) unpack(value[r][c], x + c * 4);
             for (uint h = 0; h < 2; ++h)
                 for (uint i = 0; i < 4; ++i) mixed[h][i] += score[h][r] * x[i];
+        }
+        if (begin < end) {
+            for (uint r = 0; r < 1; ++r) {
+                const uint position = metal::min(begin + row, end - 1);
+                for (uint c = 0; c < 1; ++c)
+                    value[r][c] = *(device const float4*)(head_values + position * 32);
+            }
         }
     }
     // All rows of a simdgroup, then those of all simdgroups.
@@ -711,18 +734,20 @@ kernel void sample_512(
     device const float* row = x;
     const float temperature = sampling[0];
     const uint next = step.position + step.tokens;
-    float most = -INFINITY;
-    if (temperature > 0.0f)
-        for (uint i = thread_index; i < 512; i += 512) most = metal::max(most, row[i]);
-    const float greatest = threadgroup_max<16>(most, scratch, lane, simdgroup);
+    const float top_k = sampling[1];
+    const float top_p = sampling[2];
+    const float min_p = sampling[3];
+    const bool limited = top_k > 0.0f && top_k < 512.0f;
+    // Whether any id may be drawn, or the likeliest is wanted.
+    const bool every = temperature <= 0.0f || (!limited && top_p >= 1.0f && min_p <= 0.0f);
     // Candidates are the elements with keys of at least `least` that are not below `lowest`.
     uint least = 0;
     float lowest = -INFINITY;
-    if (temperature > 0.0f) {
-        const float top_k = sampling[1];
-        const float top_p = sampling[2];
-        const float min_p = sampling[3];
-        if (top_k > 0.0f && top_k < 512.0f) {
+    if (!every) {
+        float most = -INFINITY;
+        for (uint i = thread_index; i < 512; i += 512) most = metal::max(most, row[i]);
+        const float greatest = threadgroup_max<16>(most, scratch, lane, simdgroup);
+        if (limited) {
             // The greatest key that no fewer than top_k elements have reached.
             uint high = order_key(greatest);
             while (least < high) {

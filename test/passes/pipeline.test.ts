@@ -31,6 +31,7 @@ describe('runPasses', () => {
       'share-subexpressions',
       'narrow-last',
       'split-attention',
+      'split-sample',
       'fuse-layers',
       'schedule',
       'plan-pool',
@@ -81,9 +82,9 @@ describe('checkStage', () => {
     expect([refused('fuse-layer'), refused('everything')]).toMatchInlineSnapshot(`
       [
         "error: there is no pass 'fuse-layer'; did you mean 'fuse-layers'?
-       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, fuse-layers, schedule, plan-pool",
+       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, split-sample, fuse-layers, schedule, plan-pool",
         "error: there is no pass 'everything'
-       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, fuse-layers, schedule, plan-pool",
+       note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, split-sample, fuse-layers, schedule, plan-pool",
       ]
     `);
   });
