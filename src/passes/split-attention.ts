@@ -5,7 +5,7 @@ import type { EntryPass } from './entry.js';
 import type { Target } from './target.js';
 
 /** Most parts of a head; what each adds to combining is small, and a longer context would not run any faster. */
-const mostParts = 64;
+const mostParts = 32;
 
 /**
  * attention = attention_combine(attention_parts): one token has too few heads to keep a GPU busy, so the rows that each
