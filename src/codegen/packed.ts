@@ -1,5 +1,4 @@
 import { packedFormats, planesOf, type PackedFormat, type PackedName, type Plane } from '../ir/packed.js';
-import { isSplittable } from '../passes/split.js';
 import type { Target } from '../passes/target.js';
 import { floatLiteral, inParentheses, sum, times } from './expression.js';
 
@@ -143,7 +142,7 @@ export function writeFormat(
       bias ? factor(format, 'biases', '') : '',
     ),
     high,
-    runs: split && isSplittable(name) ? [writeRun(format)] : [],
+    runs: split ? [writeRun(format)] : [],
     tiled: tiled ? [{ name, ...writePart(format) }] : [],
   };
 }
@@ -151,24 +150,19 @@ export function writeFormat(
 /** What one of two threads keeps of a run in registers, and how it becomes halves. */
 function writePart(format: PackedFormat): Readonly<Record<string, unknown>> {
   const { bits, group, scale, zero } = format;
-  const [eight, bias, blocks] = [bits === 8, hasBias(format), hasBlocks(format)];
+  const eight = bits === 8;
   const range = 2 ** bits;
   const furtherBits = [...Array(eight ? 0 : bits - 4).keys()];
-  const scaleNames = group < 32 ? ['scale', 'upper_scale'] : ['scale'];
-  const scaleAt = (i: number): string =>
-    group < 32 ? sum('run * 2', String(i)) : group > 32 ? `run / ${group / 32}` : 'run';
-  const { type } = planeType(format, 'scales');
+  const factors = factorsOf(format, 'own');
   // Integers of eight bits are signed; the same with the sign bit flipped is 128 more.
   const middle = eight ? 128 : zero;
   // The product with a half is exact, and so is what is taken from it.
   const exact = scale === 'half';
-  const ofBlock = (name: string, own: string): string =>
-    blocks ? `float(own.block_${name}) * float(own.${own})` : `float(own.${own})`;
   const number = (quant: string): string => `as_type<float>(${quant} << ${23 - bits} | 0x3f800000u)`;
   const value = (quant: string, own: string): string =>
     exact
       ? `metal::fma(${number(quant)}, ${own}, less)`
-      : `(${number(quant)} - ${floatLiteral(1 + middle / range)}) * ${own}${bias ? ' + bias' : ''}`;
+      : `(${number(quant)} - ${floatLiteral(1 + middle / range)}) * ${own}${factors.bias === undefined ? '' : ' + bias'}`;
   const further = (from: string): string =>
     furtherBits.map((bit) => ` | (own.high[${bit}] >> (${from}) & 1) << ${4 + bit}`).join('');
   return {
@@ -176,10 +170,7 @@ function writePart(format: PackedFormat): Readonly<Record<string, unknown>> {
     members: [
       { type: 'uint2', name: 'quants', array: eight ? '[2]' : '' },
       ...(furtherBits.length > 0 ? [{ type: 'uint', name: 'high', array: `[${furtherBits.length}]` }] : []),
-      ...scaleNames.map((name) => ({ type, name, array: '' })),
-      ...(bias ? [{ type: planeType(format, 'biases').type, name: 'bias', array: '' }] : []),
-      ...(blocks ? [{ type: 'half', name: 'block_scale', array: '' }] : []),
-      ...(blocks && bias ? [{ type: 'half', name: 'block_bias', array: '' }] : []),
+      ...factors.members.map(({ type, name }) => ({ type, name, array: '' })),
     ],
     loads: [
       eight ? '{quants[run * 4 + part], quants[run * 4 + part + 2]}' : 'quants[run * 2 + part]',
@@ -188,19 +179,15 @@ function writePart(format: PackedFormat): Readonly<Record<string, unknown>> {
             `{${furtherBits.map((bit) => `row.high[${sum(times('run', bits - 4), String(bit))}]`).join(', ')}}`,
           ]
         : []),
-      ...scaleNames.map((_, i) => `row.scales[${scaleAt(i)}]`),
-      ...(bias ? [`row.biases[${scaleAt(0)}]`] : []),
-      ...(blocks ? ['row.block_scales[run / 8]'] : []),
-      ...(blocks && bias ? ['row.block_biases[run / 8]'] : []),
+      ...factors.members.map(({ load }) => load),
     ].join(', '),
     factors: [
-      ...scaleNames.map(
-        (name) => `const float ${name} = ${floatLiteral(range)} * ${inParentheses(ofBlock('scale', name))};`,
+      ...factors.scales.map(
+        (scale, i) =>
+          `const float ${i === 0 ? 'scale' : 'upper_scale'} = ${floatLiteral(range)} * ${inParentheses(scale)};`,
       ),
       ...(exact ? [`const float less = ${floatLiteral(-(range + middle))} * float(own.scale);`] : []),
-      ...(bias
-        ? [`const float bias = ${blocks ? `-(${ofBlock('bias', 'bias')})` : ofBlock('bias', 'bias')};`]
-        : []),
+      ...(factors.bias === undefined ? [] : [`const float bias = ${factors.bias};`]),
     ],
     quants: eight
       ? [
@@ -220,18 +207,77 @@ function writePart(format: PackedFormat): Readonly<Record<string, unknown>> {
 
 /** What of a row a lane keeps in registers, and how it is multiplied. */
 function writeRun(format: PackedFormat): Readonly<Record<string, unknown>> {
-  const { bits, group, zero } = format;
+  const { bits, zero } = format;
   const eight = bits === 8;
-  const at = group > 32 ? `run / ${group / 32}` : 'run';
+  const factors = factorsOf(format, 'run');
+  const wide = bits === 6 ? 'uint2' : 'uint';
+  const high = { type: wide, name: 'high', array: '', load: `((device const ${wide}*)row.high)[run]` };
+  const members = [
+    eight
+      ? { type: 'uint4', name: 'quants', array: '[2]', load: '{quants[2 * run], quants[2 * run + 1]}' }
+      : { type: 'uint4', name: 'quants', array: '', load: 'quants[run]' },
+    ...(bits === 5 || bits === 6 ? [high] : []),
+    ...factors.members.map((member) => ({ ...member, array: '' })),
+  ];
+  // A quant becomes the fraction of 1.0f from this bit on, that of its byte's other half from four bits further.
+  const from = 19 - bits;
+  const mask = (count: number, at: number): string => `0x${((2 ** count - 1) * 2 ** at).toString(16)}u`;
+  const shifted = (at: number): string => (at < 0 ? `>> ${-at}` : `<< ${at}`);
+  const half = (at: number, sumName: string, ofX: string) => {
+    const range = 2 ** (23 - at);
+    const further = bits > 4 ? ` | (further & ${mask(bits - 4, at + 4)})` : '';
+    return {
+      range,
+      number: `(bytes[j] & ${mask(4, at)})${further} | one`,
+      sum: `${floatLiteral(range)} * ${sumName}`,
+      less: `${floatLiteral(range + zero)} * ${ofX}`,
+    };
+  };
+  const lower = half(from, 'low', 'lower');
+  const upper = half(from + 4, 'high', 'upper');
+  const [scale, upperScale] = factors.scales;
+  const total = eight
+    ? `${scale} * sum`
+    : upperScale === undefined
+      ? `${scale} * (${lower.sum} + ${upper.sum} - (${lower.less} + ${upper.less}))`
+      : `${scale} * (${lower.sum} - ${lower.less}) + ${upperScale} * (${upper.sum} - ${upper.less})`;
   return {
-    array: eight ? '[2]' : '',
-    members: [
-      eight ? '{quants[2 * run], quants[2 * run + 1]}' : 'quants[run]',
-      `row.scales[${at}]`,
-      ...(hasBias(format) ? [`row.biases[${at}]`] : []),
-    ].join(', '),
-    bias: hasBias(format) ? [{}] : [],
-    four: eight ? [] : [{ low: `${256 + zero}.0f`, high: `${16 + zero}.0f` }],
+    members,
+    loads: members.map(({ load }) => load).join(', '),
     eight: eight ? [{}] : [],
+    four: eight
+      ? []
+      : [
+          {
+            lower,
+            upper,
+            bytes: [0, 1, 2, 3].map((byte) => `words[w] ${shifted(from - 8 * byte)}`).join(', '),
+            five: bits === 5 ? [{ at: from + 4 }] : [],
+            six: bits === 6 ? [{ at: from + 4 }] : [],
+          },
+        ],
+    total: sum(total, factors.bias === undefined ? '' : `${factors.bias} * (lower + upper)`),
+  };
+}
+
+/** What a thread keeps of a run's scales and bias in registers, and their values, the run being called `own`. */
+function factorsOf(format: PackedFormat, own: string) {
+  const { group } = format;
+  const [bias, blocks] = [hasBias(format), hasBlocks(format)];
+  const scaleNames = group < 32 ? ['scale', 'upper_scale'] : ['scale'];
+  const at = (i: number): string =>
+    group < 32 ? sum('run * 2', String(i)) : group > 32 ? `run / ${group / 32}` : 'run';
+  const { type } = planeType(format, 'scales');
+  const value = (name: string, block: string): string =>
+    blocks ? `float(${own}.block_${block}) * float(${own}.${name})` : `float(${own}.${name})`;
+  return {
+    members: [
+      ...scaleNames.map((name, i) => ({ type, name, load: `row.scales[${at(i)}]` })),
+      ...(bias ? [{ type, name: 'bias', load: `row.biases[${at(0)}]` }] : []),
+      ...(blocks ? [{ type: 'half', name: 'block_scale', load: 'row.block_scales[run / 8]' }] : []),
+      ...(blocks && bias ? [{ type: 'half', name: 'block_bias', load: 'row.block_biases[run / 8]' }] : []),
+    ],
+    scales: scaleNames.map((name) => value(name, 'scale')),
+    bias: bias ? (blocks ? `-(${value('bias', 'bias')})` : value('bias', 'bias')) : undefined,
   };
 }

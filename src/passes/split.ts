@@ -1,5 +1,5 @@
 import { isOp, type Node } from '../ir/graph.js';
-import { isPackedName, packedFormats } from '../ir/packed.js';
+import { blockElements, isPackedName, packedFormats, planesOf } from '../ir/packed.js';
 import { bytesPerElement, type DimBindings, type StoredAs, type TensorType } from '../ir/type.js';
 import { layoutOf, kernelSources } from './access.js';
 import type { Entry, Kernel, Output } from './entry.js';
@@ -36,9 +36,11 @@ export function contiguousElements({ dtype }: TensorType): number {
   return isPackedName(dtype) ? runElements : 16 / bytesPerElement[dtype];
 }
 
-/** Bytes of the registers that hold a run of a row. */
+/** Bytes of the registers that hold a run of a row: its quants, and the scales of blocks besides those of groups. */
 function runBytes({ dtype }: TensorType): number {
-  return isPackedName(dtype) ? packedFormats[dtype].bits * 4 : runElements * bytesPerElement[dtype];
+  if (!isPackedName(dtype)) return runElements * bytesPerElement[dtype];
+  const blocks = planesOf(packedFormats[dtype]).filter(({ elements }) => elements === blockElements);
+  return packedFormats[dtype].bits * 4 + 4 * blocks.length;
 }
 
 /** A float4 of padding for every 32 floats spreads what lanes read at the same time over the banks. */
@@ -47,6 +49,8 @@ export const stagedBytes = (elements: number, contiguous: number): number =>
 
 /** Most bytes of threadgroup memory for the partial sums of rows. */
 const partialBytes = 8192;
+
+const isReal = (dtype: StoredAs): boolean => dtype !== 'i32' && dtype !== 'u16';
 
 /** How `kernel` is split; undefined where the target or what it computes does not allow it. */
 export function splitShape(kernel: Kernel, dims: DimBindings, target: Target): SplitShape | undefined {
@@ -61,7 +65,7 @@ export function splitShape(kernel: Kernel, dims: DimBindings, target: Target): S
   const turns = outputs.some(({ epilogue }) => epilogue.some((node) => isOp(node, 'rope')));
   const length = Number(matrix.type.shape[1]);
   const alike = matrices.every(({ type }) => type.dtype === matrix.type.dtype);
-  const splits = alike && isSplittable(matrix.type.dtype) && length % runElements === 0;
+  const splits = alike && isReal(matrix.type.dtype) && length % runElements === 0;
   if (!splits || (prologue && !isOp(prologue, 'rms_norm'))) return undefined;
   const parts = outputs[0].anchors.length;
   if (outputs.some(({ anchors }) => anchors.length !== parts)) return undefined;
@@ -120,13 +124,6 @@ function isFree({ kernel, output }: { readonly kernel: Kernel; readonly output: 
     output.append === undefined &&
     output.epilogue.every(({ inputs }) => inputs.every((input) => kernel.nodes.has(input)))
   );
-}
-
-/** Formats whose runs the template can keep in registers. */
-export function isSplittable(dtype: StoredAs): boolean {
-  if (!isPackedName(dtype)) return dtype !== 'i32' && dtype !== 'u16';
-  const { bits, group, scale } = packedFormats[dtype];
-  return (bits === 4 || bits === 8) && group >= runElements && (scale === 'half' || scale === 'half_bias');
 }
 
 function shapeOf(

@@ -30,9 +30,17 @@ function gated(width: number, stored: string): dsl.Tensor {
 /** What of a vector the lanes have: some lanes idle, all busy, several slices, more than fits threadgroup memory. */
 const widths = { 'idle lanes': 192, 'one slice': 1024, 'three slices': 2880, 'several passes': 7168 };
 
+/** Bits beyond the fourth and scales in blocks do not depend on the slices: short vectors have them too. */
+function formatsOf(width: number): string[] {
+  const all = ['q4g32', 'q8g32', 'f16', 'bf16', 'f32'];
+  if (width === widths['idle lanes']) return [...all, 'q5g32', 'q5g32b', 'q6g32'];
+  if (width === widths['three slices']) return [...all, 'q5g32', 'q6g32'];
+  return width === widths['one slice'] ? [...all, 'q4k', 'q5k', 'q6k'] : all;
+}
+
 it.each(
   Object.entries(widths).flatMap(([name, width]) =>
-    ['q4g32', 'q8g32', 'f16', 'bf16', 'f32'].map((format) => ({ name, width, format })),
+    formatsOf(width).map((format) => ({ name, width, format })),
   ),
 )('$name, $width elements of $format', async ({ width, format }) => {
   const packed = isPackedName(format);
