@@ -156,7 +156,7 @@ describe('upgc compile', () => {
       stdout: '',
       stderr:
         "error: there is no pass 'fuse-layer'; did you mean 'fuse-layers'?\n" +
-        ' note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, fuse-layers, schedule, plan-pool\n',
+        ' note: passes: load, insert-kv-cache, fold-constants, share-subexpressions, narrow-last, split-attention, split-sample, fuse-layers, schedule, plan-pool\n',
     });
     expect(existsSync(out)).toBe(false);
   });
@@ -196,7 +196,8 @@ describe('upgc dump', () => {
       'decode after share-subexpressions (unchanged)',
       'decode after narrow-last (unchanged)',
       'decode after split-attention (unchanged)',
-      '--- decode after split-attention',
+      'decode after split-sample (unchanged)',
+      '--- decode after split-sample',
       '+++ decode after fuse-layers',
       '--- decode after fuse-layers',
       '+++ decode after schedule',

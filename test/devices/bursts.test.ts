@@ -117,14 +117,14 @@ describe.each(['cpu', 'metal'] as const)('bursts, target %s', (target) => {
 
   it('shrink when steps become slow', async () => {
     // How long each submission takes by the clock that the session reads before and after it, in ms.
-    const durations = [0, 0, 0, 40, 40, 40];
+    const durations = [0, 0, 0, 130, 130, 130];
     let reads = 0;
     vi.spyOn(performance, 'now').mockImplementation(() =>
       durations.slice(0, Math.ceil(reads++ / 2)).reduce((sum, ms) => sum + ms, 0),
     );
     session.reset();
     const before = session.stats.submissions;
-    // Eight steps in 40 ms: two in 10 ms; two steps in 40 ms: not even one in 10 ms.
+    // Eight steps in 130 ms: two in 33 ms; two steps in 130 ms: not even one in 33 ms.
     await generate(session, [bos], { ...drawn, maxTokens: 1 + 2 + 4 + 8 + 2 + 1, ignoreEos: true });
     expect(session.stats.submissions - before).toBe(durations.length);
   });
