@@ -99,14 +99,25 @@ function rowsOf(
   };
 }
 
+/** The branch for one of several results, which have these numbers of tiles: where its own begin, and the text around it. */
+export function branchOf(tile: string, tiles: readonly number[], index: number) {
+  const start = tiles.slice(0, index).reduce((a, b) => a + b, 0);
+  const last = index === tiles.length - 1;
+  const condition = `if (${tile} < ${start + (tiles[index] ?? 0)}) {`;
+  const otherwise = last ? '} else {' : `} else ${condition}`;
+  return {
+    start,
+    guard: tiles.length === 1 ? '{' : index === 0 ? condition : otherwise,
+    close: last ? ['}'] : [],
+  };
+}
+
 /** One result of the kernel: which rows of which matrices, and what happens to their products. */
 function writeSection(site: Site, index: number, shape: ProductShape): Record<string, unknown> {
   const { output, iteration, target } = site;
   const n = iteration.width;
   const { rows } = target.matvec;
-  const start = shape.blocks.slice(0, index).reduce((a, b) => a + b, 0);
-  const end = start + (shape.blocks[index] ?? 0);
-  const last = index === shape.blocks.length - 1;
+  const { start, guard, close } = branchOf('block', shape.blocks, index);
   // Rows past the end read the last row, and are not stored.
   const whole = n % shape.rows === 0;
   const slot = whole ? 'first + r' : `metal::min(first + r, ${n - 1}u)`;
@@ -120,15 +131,8 @@ function writeSection(site: Site, index: number, shape: ProductShape): Record<st
   const pairs = turn ? [writeTurn(site, turn)] : [];
   return {
     ...writeStore(site),
-    guard:
-      shape.blocks.length === 1
-        ? '{'
-        : index === 0
-          ? `if (block < ${end}) {`
-          : last
-            ? '} else {'
-            : `} else if (block < ${end}) {`,
-    close: last ? ['}'] : [],
+    guard,
+    close,
     firstRow: times(
       inParentheses(sum(times(own, shape.simdgroups), shape.simdgroups > 1 ? 'simdgroup' : '')),
       rows,

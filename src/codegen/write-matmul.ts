@@ -4,7 +4,7 @@ import { kernelSteps } from '../passes/text.js';
 import { elementType, sum, times } from './expression.js';
 import { nameOf, operand, siteOf, type Site, type Written } from './site.js';
 import { writeStore } from './store.js';
-import { pairWidths, partsOf, turnOf, writeSectionParts, writeTurn } from './write-linear.js';
+import { branchOf, pairWidths, partsOf, turnOf, writeSectionParts, writeTurn } from './write-linear.js';
 
 /** The products of a chunk of tokens with matrices, in tiles; undefined where they cannot be. */
 export function writeMatmul(site: Site): Written | undefined {
@@ -74,9 +74,7 @@ function tileLiterals(shape: MatmulShape): Readonly<Record<string, unknown>> {
 /** One result: which rows of which matrices a tile has, and what happens to their products. */
 function writeSection(site: Site, index: number, { tiles, partRows, simdgroupTokens }: MatmulShape) {
   const { output, iteration } = site;
-  const start = tiles.slice(0, index).reduce((a, b) => a + b, 0);
-  const end = start + (tiles[index] ?? 0);
-  const last = index === tiles.length - 1;
+  const { start, guard, close } = branchOf('group.y', tiles, index);
   const turn = turnOf(output);
   const taken = turn ? 2 : 1;
   const parts = writeSectionParts({ site, index: tiles.length > 1 ? String(index) : '', rows: partRows });
@@ -87,15 +85,8 @@ function writeSection(site: Site, index: number, { tiles, partRows, simdgroupTok
   const perToken = partRows / taken;
   return {
     ...writeStore(site),
-    guard:
-      tiles.length === 1
-        ? '{'
-        : index === 0
-          ? `if (group.y < ${end}) {`
-          : last
-            ? '} else {'
-            : `} else if (group.y < ${end}) {`,
-    close: last ? ['}'] : [],
+    guard,
+    close,
     first: times(start === 0 ? 'group.y' : `(group.y - ${start})`, partRows),
     declared: parts[0]?.declared ?? '',
     staged: isHalved(dtype) ? 'half' : 'float',

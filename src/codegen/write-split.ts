@@ -14,7 +14,7 @@ import { kernelSteps } from '../passes/text.js';
 import { elementType, floatLiteral, inParentheses, rowPointer, sum, times } from './expression.js';
 import { nameOf, operand, parameter, siteOf, type Site, type Written } from './site.js';
 import { writeStore } from './store.js';
-import { pairWidths, partsOf, turnOf, writeSectionParts, writeTurn } from './write-linear.js';
+import { branchOf, pairWidths, partsOf, turnOf, writeSectionParts, writeTurn } from './write-linear.js';
 
 /** The product of one token with matrices, its vector split over simdgroups; undefined where it cannot be. */
 export function writeSplit(site: Site): Written | undefined {
@@ -162,9 +162,7 @@ function writeGain(site: Site, norm: Node) {
 /** One result: which rows of which matrices a tile has, and what happens to their products. */
 function writeSection(site: Site, index: number, { tiles, rows }: SplitShape, taken: number) {
   const { output, iteration } = site;
-  const start = tiles.slice(0, index).reduce((a, b) => a + b, 0);
-  const end = start + (tiles[index] ?? 0);
-  const last = index === tiles.length - 1;
+  const { start, guard, close } = branchOf('tile', tiles, index);
   const turn = turnOf(output);
   const number = tiles.length > 1 ? String(index) : '';
   const parts = writeSectionParts({ site, index: number, rows });
@@ -173,15 +171,8 @@ function writeSection(site: Site, index: number, { tiles, rows }: SplitShape, ta
   const pairs = turn ? [writeTurn(site, turn)] : [];
   return {
     ...writeStore(site),
-    guard:
-      tiles.length === 1
-        ? '{'
-        : index === 0
-          ? `if (tile < ${end}) {`
-          : last
-            ? '} else {'
-            : `} else if (tile < ${end}) {`,
-    close: last ? ['}'] : [],
+    guard,
+    close,
     first: times(start === 0 ? 'tile' : `(tile - ${start})`, rows),
     parts,
     declared: parts[0]?.declared ?? '',

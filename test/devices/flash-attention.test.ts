@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { attentionSteps, attentionTitle, type AttentionCase } from '../support/attention.js';
-import { targets } from '../../src/passes/target.js';
-import { hasCuda, noteSkipped } from '../support/devices.js';
+import { targets, type Target } from '../../src/passes/target.js';
+import { laneRuns } from '../support/devices.js';
 
 /**
  * Attention of chunks with matrices, over caches with NaN past the last token: heads of many widths, few and many that
@@ -34,25 +34,17 @@ const cases: readonly Given[] = [
   { heads: 4, groups: 2, size: 24, chunk: 16, window: 70, kv: 'f16', softcap: 3 },
 ];
 
-const machines = [
-  { target: 'metal', device: 'cpu' },
-  ...(hasCuda
-    ? ([
-        { target: 'cuda', device: 'cuda' },
-        { target: 'metal', device: 'cuda' },
-      ] as const)
-    : []),
-] as const;
-if (!hasCuda) noteSkipped();
-
-const all = machines.flatMap((machine) => cases.map((given) => ({ context: 160, ...given, ...machine })));
+const all = laneRuns('metal').flatMap((machine) =>
+  cases.map((given) => ({ context: 160, ...given, ...machine })),
+);
 
 it.each(all.map((given) => ({ title: `${attentionTitle(given)}, chunk ${given.chunk}`, given })))(
   '$title',
   async ({ given }) => {
     const { chunk, context, kv, target } = given;
-    const { types } = targets[target].attention.flash;
-    const expected = types.some((type) => type === (kv ?? 'f32')) ? /^attention_flash/ : /^attention_\d/;
+    const { attention }: Target = targets[target];
+    const flash = attention.flash?.types.includes(kv ?? 'f32');
+    const expected = flash ? /^attention_flash/ : /^attention_\d/;
     const steps = [
       { start: 0, tokens: chunk },
       { start: 0, tokens: 1 },

@@ -5,7 +5,7 @@ import { checkMetal } from 'upgc/metal-cpu';
 import * as dsl from '../../src/ir/dsl.js';
 import { isPackedName, packedNames } from '../../src/ir/packed.js';
 import { buildFiles } from '../../src/runtime/plan.js';
-import { hasCuda, noteSkipped, type Run } from '../support/devices.js';
+import { laneRuns, type Run } from '../support/devices.js';
 import { dtypeOf, packedPolicy } from '../support/random-graph.js';
 import { compiled, difference, type Trial } from '../support/trial.js';
 
@@ -16,17 +16,7 @@ import { compiled, difference, type Trial } from '../support/trial.js';
 
 const vocabulary = 13;
 
-const runs: readonly Run[] = [
-  { target: 'metal', device: 'cpu' },
-  { target: 'cuda', device: 'cpu' },
-  ...(hasCuda
-    ? ([
-        { target: 'metal', device: 'cuda' },
-        { target: 'cuda', device: 'cuda' },
-      ] as const)
-    : []),
-];
-if (!hasCuda) noteSkipped();
+const runs = laneRuns('metal', 'cuda');
 
 const texts = (count: number): number[] => Array.from({ length: count }, (_, i) => (i * 7 + 3) % vocabulary);
 

@@ -4,6 +4,7 @@ import { expect, it } from 'vitest';
 import { checkMetal } from 'upgc/metal-cpu';
 import * as dsl from '../../src/ir/dsl.js';
 import { isPackedName } from '../../src/ir/packed.js';
+import type { Quantize } from '../../src/ir/policy.js';
 import { buildFiles } from '../../src/runtime/plan.js';
 import { dtypeOf } from '../support/random-graph.js';
 import { compiled, difference, type Trial } from '../support/trial.js';
@@ -27,6 +28,29 @@ function gated(width: number, stored: string): dsl.Tensor {
   );
 }
 
+/** A build for target cuda on the CPU device gives the interpreter's logits; `checkText` sees its kernels. */
+async function compare(
+  body: () => dsl.Tensor,
+  quantize: Quantize,
+  checkText: (text: string) => Promise<void> | void,
+): Promise<void> {
+  const trial: Trial = {
+    model: dsl.model({ name: 'split', config: dsl.z.looseObject({}), context: () => 4 }, body),
+    graph: dsl.buildGraph('split', { dtype: 'f32', dtypeOf }, body),
+    quantize,
+    target: 'cuda',
+    tokens: [1, 12, 5],
+    chunk: 2,
+    context: 4,
+  };
+  await compiled(trial, async (build) => {
+    await checkText(readFileSync(path.join(build, buildFiles.kernels), 'utf8'));
+    const { wrong, ratio } = await difference(build, trial);
+    expect(wrong).toBeUndefined();
+    expect(ratio).toBeLessThanOrEqual(1);
+  });
+}
+
 /** What of a vector the lanes have: some lanes idle, all busy, several slices, more than fits threadgroup memory. */
 const widths = { 'idle lanes': 192, 'one slice': 1024, 'three slices': 2880, 'several passes': 7168 };
 
@@ -44,24 +68,14 @@ it.each(
   ),
 )('$name, $width elements of $format', async ({ width, format }) => {
   const packed = isPackedName(format);
-  const body = (): dsl.Tensor => gated(width, packed ? 'bf16' : format);
-  const trial: Trial = {
-    model: dsl.model({ name: 'split', config: dsl.z.looseObject({}), context: () => 4 }, body),
-    graph: dsl.buildGraph('split', { dtype: 'f32', dtypeOf }, body),
-    quantize: packed ? format : 'stored',
-    target: 'cuda',
-    tokens: [1, 12, 5],
-    chunk: 2,
-    context: 4,
-  };
-  await compiled(trial, async (build) => {
-    const text = readFileSync(path.join(build, buildFiles.kernels), 'utf8');
-    expect(text.match(/^ {4}wait_for_inputs\(\);$/gm)?.length).toBeGreaterThanOrEqual(2);
-    expect(await checkMetal(text, 'kernels.metal')).toEqual([]);
-    const { wrong, ratio } = await difference(build, trial);
-    expect(wrong).toBeUndefined();
-    expect(ratio).toBeLessThanOrEqual(1);
-  });
+  await compare(
+    () => gated(width, packed ? 'bf16' : format),
+    packed ? format : 'stored',
+    async (text) => {
+      expect(text.match(/^ {4}wait_for_inputs\(\);$/gm)?.length).toBeGreaterThanOrEqual(2);
+      expect(await checkMetal(text, 'kernels.metal')).toEqual([]);
+    },
+  );
 });
 
 /** The MLP of a model: gate and up, then down, whose only reader lets its vector lie in the order of lanes. */
@@ -74,21 +88,11 @@ function mlp(width: number): dsl.Tensor {
 }
 
 it.each([192, 2880])('a vector of %i elements in the order of lanes', async (width) => {
-  const body = (): dsl.Tensor => mlp(width);
-  const trial: Trial = {
-    model: dsl.model({ name: 'mlp', config: dsl.z.looseObject({}), context: () => 4 }, body),
-    graph: dsl.buildGraph('mlp', { dtype: 'f32', dtypeOf }, body),
-    quantize: 'q4g32',
-    target: 'cuda',
-    tokens: [1, 12, 5],
-    chunk: 2,
-    context: 4,
-  };
-  await compiled(trial, async (build) => {
-    const text = readFileSync(path.join(build, buildFiles.kernels), 'utf8');
-    expect(text).toContain('[lane_order<');
-    const { wrong, ratio } = await difference(build, trial);
-    expect(wrong).toBeUndefined();
-    expect(ratio).toBeLessThanOrEqual(1);
-  });
+  await compare(
+    () => mlp(width),
+    'q4g32',
+    (text) => {
+      expect(text).toContain('[lane_order<');
+    },
+  );
 });

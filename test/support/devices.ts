@@ -27,6 +27,12 @@ export function runs(): readonly Run[] {
   return everywhere;
 }
 
+/** What tests of kernels for 32 lanes run on: these targets on the CPU device, and the GPU if this machine has one. */
+export function laneRuns(...onCpu: readonly TargetName[]): readonly Run[] {
+  if (!hasCuda) noteSkipped();
+  return [...onCpu.map((target) => ({ target, device: 'cpu' }) as const), ...(hasCuda ? onGpu : [])];
+}
+
 let noted = false;
 
 /** Makes the summary count, once a file, what is missing on a machine without a GPU. */
