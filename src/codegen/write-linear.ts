@@ -196,6 +196,8 @@ export function writeLinear(site: Site): Written {
   const staged = stagesOperand(kernel, target);
   if (prologue || staged) list.threadgroup('prepared', 'float', length * 4);
   const rowsOfX = layout.of(operand(first.linear, 0));
+  if (site.laneOrders.has(rowsOfX.source))
+    throw new CompilerBug('only split products read the order of lanes');
   const read = (): string => rowPointer(list.read('x', rowsOfX.source, 'f32'), rowsOfX, iteration);
   const stage = staged ? [{ x: read(), length, threads }] : [];
   const x = prologue || staged ? 'prepared' : read();
